@@ -1,0 +1,49 @@
+"""Everything that can go wrong in the broker room, drawn as a tree.
+
+    BrokerError
+    ├── JobNotFound          no such job: never stored, or its record has aged out
+    ├── RequestIdReused      the request_id already stands for another job
+    ├── BadPageToken         the page token is not one of ours, or belongs to another query
+    ├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
+    ├── StoreFull            Valkey is at its maxmemory: new work is refused, running work completes
+    └── StoreUnfit           Valkey answers, but must not be used as it is set up
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """Base of all errors that the broker raises on purpose."""
+
+
+class JobNotFound(BrokerError):
+    """No record of this job: it was never stored, or its retention has passed."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id}")
+        self.job_id = job_id
+
+
+class RequestIdReused(BrokerError):
+    """The request_id was used before, for a job that differs from this one."""
+
+    def __init__(self, request_id: str, job_id: str) -> None:
+        super().__init__(f"request_id {request_id!r} already stands for job {job_id}, which differs from this one")
+        self.request_id = request_id
+        self.job_id = job_id
+
+
+class BadPageToken(BrokerError):
+    """The page token was not made by this store, or was made for another query."""
+
+
+class StoreUnavailable(BrokerError):
+    """Valkey or Redis cannot answer now. Whether the call took effect is unknown; repeating it is safe."""
+
+
+class StoreFull(BrokerError):
+    """Valkey or Redis is at its `maxmemory`. Nothing was stored."""
+
+
+class StoreUnfit(BrokerError):
+    """Valkey or Redis is reachable, but its setup would lose jobs. The message says what to change."""
