@@ -1,0 +1,151 @@
+"""The composition root: what the server is made of, and the order in which it starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+
+from headrace.v1 import job_service_pb2_grpc
+from headrace_broker import Maintenance, Subscription
+from headrace_broker.job import DAY
+from headrace_server._drain import Drain
+from headrace_server._options import channel_options, concurrent_calls
+from headrace_server._pulse import Pulse
+from headrace_server._reflection import add_reflection
+from headrace_server._store import await_store, open_broker
+from headrace_server._supervisor import Supervisor
+from headrace_server._watchers import Watchers
+from headrace_server.errors import CannotStart
+from headrace_server.interceptors import CallInterceptor
+from headrace_server.job_service import SERVICE, JobService
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from headrace_server.settings import ServerSettings
+
+TELL_WATCHERS = 2.0
+"""Seconds that watchers get to read that the server is going away."""
+LAST_WRITES = 6.0
+"""Seconds that jobs which were accepted before the end get to be stored; above what one command may take."""
+
+_log = structlog.get_logger("headrace_server")
+
+
+class Server:
+    """A whole server. `async with`, or `start` and `stop`."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Builds everything and connects nothing. Raises CannotStart where the URL of the store cannot be read."""
+        self._settings = settings
+        self._broker = open_broker(settings)
+        self._subscription = Subscription(self._broker)
+        self._maintenance = Maintenance(
+            self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY)
+        )
+        self._pulse = Pulse(broker=self._broker, service=SERVICE)
+        self._watchers = Watchers(limit=settings.max_watchers)
+        self._streams = Drain()
+        self._service = JobService(
+            broker=self._broker,
+            subscription=self._subscription,
+            watchers=self._watchers,
+            max_payload=settings.max_payload,
+            pace=settings.pace(),
+        )
+        self._roles = Supervisor()
+        self._grpc: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Wait for the store, then serve. `port` is the port served on, 0 on a Unix socket. Raises CannotStart."""
+        server = self._build()
+        self.port = _bind(server, self._settings.listen)
+        info = await await_store(self._broker, self._settings)
+        for warning in info.warnings:
+            _log.warning(warning)
+        self._roles.start("subscription", self._subscription.run)
+        self._roles.start("maintenance", self._maintenance.run)
+        await self._pulse.beat()
+        self._roles.start("pulse", self._pulse.run)
+        self._grpc = server
+        await server.start()
+        store = f"{info.server} {info.version}, {info.persistence}"
+        _log.info("serving", listen=self._settings.listen, port=self.port, store=store)
+
+    async def stop(self) -> None:
+        """End in an order in which nobody is left without an answer. Safe to call again, and before `start`."""
+        server, self._grpc = self._grpc, None
+        if server is not None:
+            _log.info("draining", watchers=self._watchers.seated)
+            await self._pulse.end()
+            await self._watchers.send_away(within=TELL_WATCHERS)
+            self._streams.begin()
+            await server.stop(self._settings.grace)
+            await self._finish_writes()
+        await self._roles.stop()
+        await self._broker.aclose()
+        if server is not None:
+            _log.info("stopped")
+
+    def _build(self) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(streams=self._streams)],
+            options=channel_options(self._settings),
+            maximum_concurrent_rpcs=concurrent_calls(self._settings),
+        )
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._pulse.servicer, server)
+        if self._settings.reflection:
+            add_reflection(server, (SERVICE, HEALTH))
+        return server
+
+    async def _finish_writes(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_WRITES):
+                await self._service.aclose()
+        except TimeoutError:
+            _log.warning("the store did not take the last jobs in time; their callers were not told that it had")
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> int:
+    try:
+        return server.add_insecure_port(listen)
+    except RuntimeError:  # its text does not say why; the socket's does
+        raise CannotStart(
+            f"cannot listen on {listen}: {_why_not(listen)}. Stop what uses it, or set HEADRACE_LISTEN"
+        ) from None
+
+
+def _why_not(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    try:
+        if listen.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(listen.removeprefix("unix:"))
+        else:
+            family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "grpc gives no reason"

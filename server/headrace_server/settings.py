@@ -1,0 +1,124 @@
+"""The server's settings, from the environment or the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from headrace_broker import BrokerSettings
+from headrace_server._watch import Pace
+
+KIB = 1024
+MIB = 1024 * KIB
+ENVELOPE = 64 * KIB
+"""Bytes that everything else in a request may take beside the content."""
+
+_LISTEN = re.compile(r"(?P<host>[^\[\]:/\s]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>\d{1,5})|unix:(?P<path>\S+)")
+
+
+class ServerSettings(BrokerSettings):
+    """Takes jobs over gRPC and tells what becomes of them. Every option can also be given in the environment."""
+
+    model_config = SettingsConfigDict(cli_prog_name="headrace-server", cli_kebab_case=True, cli_hide_none_type=True)
+
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        description="Where to serve: host:port, [IPv6]:port or unix:/path; port 0 takes a free one. Whoever reaches it "
+        "may enqueue and read jobs (env HEADRACE_LISTEN)",
+    )
+    grace: float = Field(
+        default=10.0,
+        ge=0,
+        le=3_600,
+        description="Seconds that calls under way get to end when the server is stopped (env HEADRACE_GRACE)",
+    )
+    max_payload: int = Field(
+        default=MIB,
+        ge=1,
+        le=64 * MIB,
+        description="Bytes of content that one job may have (env HEADRACE_MAX_PAYLOAD)",
+    )
+    max_message: int = Field(
+        default=8 * MIB,
+        ge=128 * KIB,
+        le=512 * MIB,
+        description="Bytes of one request or answer; bounds a whole batch (env HEADRACE_MAX_MESSAGE)",
+    )
+    max_watchers: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="StreamStatus calls served at a time (env HEADRACE_MAX_WATCHERS)",
+    )
+    max_calls: int = Field(
+        default=2_000,
+        ge=1,
+        le=1_000_000,
+        description="Other calls served at a time (env HEADRACE_MAX_CALLS)",
+    )
+    max_connections: int = Field(
+        default=4_096,
+        ge=1,
+        le=1_000_000,
+        description="Connections accepted at a time (env HEADRACE_MAX_CONNECTIONS)",
+    )
+    heartbeat: float = Field(
+        default=12.0,
+        ge=0.05,
+        le=15,
+        description="Seconds between two heartbeats of a watch (env HEADRACE_HEARTBEAT)",
+    )
+    watch_age: float = Field(
+        default=1_800.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a watcher is asked to open a new stream, so that load spreads "
+        "(env HEADRACE_WATCH_AGE)",
+    )
+    connection_age: float = Field(
+        default=1_800.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a client is asked to open a new connection, so that load spreads "
+        "(env HEADRACE_CONNECTION_AGE)",
+    )
+    connection_idle: float = Field(
+        default=900.0,
+        ge=1,
+        le=86_400,
+        description="Seconds without a call after which a connection is closed (env HEADRACE_CONNECTION_IDLE)",
+    )
+    keepalive: float = Field(
+        default=60.0,
+        ge=1,
+        le=7_200,
+        description="Seconds of silence after which a client is asked for a sign of life (env HEADRACE_KEEPALIVE)",
+    )
+    reflection: bool = Field(
+        default=True,
+        description="Whether tools such as grpcurl may ask what the server serves (env HEADRACE_REFLECTION)",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: str) -> str:
+        found = _LISTEN.fullmatch(listen)
+        if found is None or int(found["port"] or 0) > 65_535:  # noqa: PLR2004  the largest port there is
+            raise ValueError("must be host:port, [IPv6]:port or unix:/path, such as 127.0.0.1:50051")
+        return listen
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.max_message < self.max_payload + ENVELOPE:
+            raise ValueError(
+                f"HEADRACE_MAX_MESSAGE ({self.max_message}) must be at least HEADRACE_MAX_PAYLOAD ({self.max_payload}) "
+                f"plus {ENVELOPE} bytes for the rest of a request"
+            )
+        return self
+
+    def pace(self) -> Pace:
+        """The times of a watch."""
+        return Pace(heartbeat=self.heartbeat, age=self.watch_age)
