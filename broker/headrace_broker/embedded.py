@@ -110,6 +110,7 @@ def _command(server: _Server, options: argparse.Namespace, data: Path, socket_pa
         "save": "",  # the append-only file is the one copy on disk
         "maxmemory-policy": "noeviction",
         "hash-max-listpack-value": "1024",  # a job's record stays compact
+        "set-proc-title": "no",  # `ps` shows the whole command, and so whose Valkey it is
         "daemonize": "no",
         "logfile": "",
     }
