@@ -1,0 +1,94 @@
+"""The event loop behind the sync clients: one thread for all of them in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from headrace.errors import ClientClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_T = TypeVar("_T")
+
+
+class BackgroundLoop:
+    """An event loop on a daemon thread that lives until the process ends.
+
+    One for the whole process, not one for each client: gRPC wakes every loop that ever used it for every event.
+    """
+
+    _shared: ClassVar[Self | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self) -> None:
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="headrace-client", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        # A daemon thread that still runs Python while the interpreter is taken down can crash it.
+        atexit.register(self._stop)
+
+    @classmethod
+    def shared(cls) -> Self:
+        """The loop of this process, started on first use."""
+        with cls._lock:
+            if cls._shared is None:
+                cls._shared = cls()
+            return cls._shared
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run `work` on the loop and return what it returns; cancelled when the waiting thread is interrupted."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise ClientClosed("the sync client cannot be used from its own event loop")
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise ClientClosed("the interpreter is shutting down") from None
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Start `work` on the loop without waiting; for finalizers, which must not block and may run on any thread."""
+        try:
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()  # The loop has ended, and with it all that there was to finish.
+
+    def _serve(self) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._loop.set_exception_handler(_report)
+            self._stopping = asyncio.Event()
+            self._loop.call_soon(self._started.set)
+            runner.run(self._stopping.wait())
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=2)
+
+    @classmethod
+    def _forget(cls) -> None:
+        """In a forked child the thread does not exist, and the lock may be held by one that does not either."""
+        cls._shared = None
+        cls._lock = threading.Lock()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # gRPC wakes all loops of a process for an event that one of them takes; the others find nothing to read.
+    # Harmless, but asyncio would log each (grpc/grpc#25364).
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=BackgroundLoop._forget)  # noqa: SLF001 - its own class

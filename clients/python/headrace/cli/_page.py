@@ -1,0 +1,164 @@
+"""The client's values as text and tables, for people. Colours and widths are rich's business."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headrace import _content
+from headrace.errors import ContentError
+from headrace.models import EventKind, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from headrace.models import DeadLetterPage, Failure, Job, StatusEvent
+
+_COLOURS = {
+    JobState.SCHEDULED: "cyan",
+    JobState.QUEUED: "blue",
+    JobState.PROCESSING: "yellow",
+    JobState.RETRYING: "magenta",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "bold red",
+    JobState.CANCELLED: "bright_black",
+    JobState.EXPIRED: "red",
+}
+
+
+def console() -> Console:
+    """Standard output as it is now: rich looks at the terminal, its width and NO_COLOR."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def job_page(job: Job) -> Iterable[Table | Text]:
+    """All of one job: its facts, then its history."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(job):
+        if value:
+            facts.add_row(name, value)
+    yield facts
+    yield Text()
+    yield _history(job)
+    if job.failure is not None and job.failure.stack_trace:
+        yield Text()
+        yield Text(job.failure.stack_trace.rstrip(), style="dim")
+
+
+def event_line(event: StatusEvent) -> Text:
+    """One event of a watch on one line."""
+    line = Text(f"{_clock(event.time)}  v{event.version:<3} ")
+    if event.kind is EventKind.PROGRESS and event.progress is not None:
+        line.append(f"{event.progress.fraction:>10.0%}", style="yellow")
+        return line.append(f"  {event.progress.message}".rstrip())
+    line.append(f"{event.state:<10}", style=_COLOURS[event.state])
+    words = [f"attempt {event.attempt}" if event.attempt else "", event.reason, event.detail]
+    return line.append("".join(f"  {word}" for word in words if word))
+
+
+def outcome_text(job: Job) -> str:
+    """What a job came to: its result, or why there is none."""
+    if job.failure is not None and job.state is not JobState.SUCCEEDED:
+        return failure_text(job.failure)
+    return "" if job.result_bytes is None else content_text(job.result_bytes, job.result_content_type)
+
+
+def failure_text(failure: Failure) -> str:
+    """A failure on one line."""
+    words = [failure.reason, failure.error_type, failure.message.partition("\n")[0]]
+    return ": ".join(word for word in words if word)
+
+
+def content_text(data: bytes, content_type: str) -> str:
+    """Content as a person reads it."""
+    try:
+        value = _content.decode(data, content_type)
+    except ContentError:
+        value = data
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes of {content_type or 'no content type'}"
+    return (
+        value if isinstance(value, str) and content_type.startswith("text/") else json.dumps(value, ensure_ascii=False)
+    )
+
+
+def dead_letters(page: DeadLetterPage) -> Iterable[Table | Text]:
+    """A page of dead letters, and how to get the next."""
+    if not page.jobs:
+        yield Text("No dead letters.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("JOB", no_wrap=True)
+    for name in ("QUEUE", "TYPE", "TRIES", "FAILED"):
+        table.add_column(name, overflow="fold")
+    table.add_column("ERROR", overflow="fold", ratio=1)
+    for job in page.jobs:
+        error = "" if job.failure is None else failure_text(job.failure)
+        table.add_row(job.job_id, job.queue, job.type, str(job.attempt), _moment(job.finish_time), Text(error))
+    yield table
+    yield Text(f"\n{len(page.jobs)} of {page.total_size} dead letters.")
+    if page.next_page_token:
+        yield Text(f"Next page: headrace dlq list --page-token {page.next_page_token}", style="dim")
+
+
+def state_text(state: JobState) -> Text:
+    """A state in its colour."""
+    return Text(state, style=_COLOURS[state])
+
+
+def _facts(job: Job) -> Iterable[tuple[str, str | Text]]:
+    yield "job", job.job_id
+    yield "type", job.type
+    yield "queue", f"{job.queue} ({job.priority} priority)"
+    yield "state", state_text(job.state).append(f" (version {job.version})", style="default")
+    yield "attempts", f"{job.attempt} of {job.retry.max_attempts}" if job.retry.max_attempts else str(job.attempt)
+    yield "crashes", str(job.crash_count or "")
+    yield "created", _moment(job.create_time)
+    yield "due", _moment(job.schedule_time)
+    yield "started", _moment(job.start_time)
+    yield "finished", _moment(job.finish_time)
+    yield "expires", _moment(job.expire_time)
+    yield "time limit", _span(job.attempt_timeout)
+    yield "kept for", _span(job.retention)
+    yield "worker", job.worker
+    yield "labels", " ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))
+    yield "headers", " ".join(f"{key}={value}" for key, value in sorted(job.headers.items()))
+    yield "payload", content_text(job.payload_bytes, job.content_type) if job.payload_bytes else ""
+    if job.progress is not None:
+        yield "progress", f"{job.progress.fraction:.0%} {job.progress.message}"
+    if job.failure is not None:
+        yield "failure", Text(failure_text(job.failure), style="red")
+    if job.result_bytes is not None:
+        yield "result", content_text(job.result_bytes, job.result_content_type)
+
+
+def _history(job: Job) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("VERSION", "STATE", "TIME", "ATTEMPT", "REASON"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("DETAIL", overflow="fold")
+    for step in job.history:
+        state = state_text(step.state)
+        detail = Text(step.detail)
+        table.add_row(str(step.version), state, _moment(step.time), str(step.attempt or ""), step.reason, detail)
+    return table
+
+
+def _moment(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d}"
+
+
+def _clock(time: datetime | None) -> str:
+    return " " * 12 if time is None else f"{time.astimezone():%H:%M:%S}.{time.microsecond // 1000:03d}"
+
+
+def _span(duration: timedelta | None) -> str:
+    return "" if duration is None else str(duration)
