@@ -6,14 +6,11 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.processes import Process, start
-
-if TYPE_CHECKING:
-    from headrace_broker import Broker
+from headrace_broker import Broker
 
 _READY = "Ready to accept connections unix|ready to accept connections at"
 _REDIS = shutil.which("redis-server") or ""
@@ -131,18 +128,14 @@ def namespace() -> str:
 
 
 @pytest.fixture
-async def broker(valkey: str, namespace: str) -> "AsyncIterator[Broker]":
+async def broker(valkey: str, namespace: str) -> AsyncIterator[Broker]:
     """A Broker on a fresh namespace of the shared Valkey 9."""
-    from headrace_broker import Broker  # noqa: PLC0415  tests that need no broker run without it
-
     async with Broker(url=valkey, namespace=namespace) as one:
         yield one
 
 
 @pytest.fixture
-async def store_broker(store: str, namespace: str) -> "AsyncIterator[Broker]":
+async def store_broker(store: str, namespace: str) -> AsyncIterator[Broker]:
     """A Broker on a fresh namespace of Valkey 9 and, in a second run of the test, of Redis 7."""
-    from headrace_broker import Broker  # noqa: PLC0415  tests that need no broker run without it
-
     async with Broker(url=store, namespace=namespace) as one:
         yield one

@@ -163,7 +163,7 @@ def test_stopped_worker_gives_its_job_back(compose: Compose, client: Client, eve
 def test_killed_worker_loses_its_job_to_another(
     compose: Compose, client: Client, eventually_sync: EventuallySync
 ) -> None:
-    """`docker kill` of a worker in mid-job: once the lease has run out the job is reclaimed and finishes elsewhere, with
+    """`docker kill` of a worker in mid-job: once its lease is over the job is reclaimed and finishes elsewhere, with
     one crash counted and no attempt lost.
     """
     workers = compose.containers("worker")
