@@ -1,0 +1,103 @@
+"""Everything in headrace that knows Redis exists: keys, scripts, the job model, and the duties that keep jobs moving.
+
+The server and the worker build on it; it knows neither of them.
+"""
+
+from headrace_broker._dead_letters import DeadLetters
+from headrace_broker._reader import Delivery
+from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, WorkerInfo
+from headrace_broker.errors import (
+    BadPageToken,
+    BrokerError,
+    JobNotFound,
+    RequestIdReused,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnfit,
+)
+from headrace_broker.group_commit import GroupCommit
+from headrace_broker.job import (
+    JSON,
+    TEXT,
+    ClaimedJob,
+    Enqueued,
+    Failure,
+    Job,
+    JobSpec,
+    NewJob,
+    Priority,
+    Progress,
+    Reason,
+    RetryPolicy,
+    State,
+    Transition,
+)
+from headrace_broker.keys import is_job_id, new_token
+from headrace_broker.logs import configure_logging
+from headrace_broker.maintenance import Maintenance
+from headrace_broker.outcome import (
+    Discarded,
+    Failed,
+    Finish,
+    Finished,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+    Succeeded,
+)
+from headrace_broker.settings import BrokerSettings
+from headrace_broker.store import StoreInfo
+from headrace_broker.subscription import RESYNC, Bell, Resync, Subscription
+
+__all__ = [
+    "JSON",
+    "RESYNC",
+    "TEXT",
+    "BadPageToken",
+    "Bell",
+    "Broker",
+    "BrokerError",
+    "BrokerSettings",
+    "ClaimedJob",
+    "Claims",
+    "DeadLetters",
+    "Delivery",
+    "Discarded",
+    "Enqueued",
+    "Failed",
+    "Failure",
+    "Finish",
+    "Finished",
+    "GroupCommit",
+    "Held",
+    "Job",
+    "JobNotFound",
+    "JobSpec",
+    "Maintenance",
+    "NewJob",
+    "Outcome",
+    "Priority",
+    "Progress",
+    "Promoted",
+    "Reason",
+    "Reclaimed",
+    "Released",
+    "RequestIdReused",
+    "Resync",
+    "Retried",
+    "RetryPolicy",
+    "Snoozed",
+    "State",
+    "StoreFull",
+    "StoreInfo",
+    "StoreUnavailable",
+    "StoreUnfit",
+    "Subscription",
+    "Succeeded",
+    "Transition",
+    "WorkerInfo",
+    "configure_logging",
+    "is_job_id",
+    "new_token",
+]  # fmt: skip

@@ -1,12 +1,12 @@
 """Everything that can go wrong in the broker room, drawn as a tree.
 
-    BrokerError
-    ├── JobNotFound          no such job: never stored, or its record has aged out
-    ├── RequestIdReused      the request_id already stands for another job
-    ├── BadPageToken         the page token is not one of ours, or belongs to another query
-    ├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
-    ├── StoreFull            Valkey is at its maxmemory: new work is refused, running work completes
-    └── StoreUnfit           Valkey answers, but must not be used as it is set up
+BrokerError
+├── JobNotFound          no such job: never stored, or its record has aged out
+├── RequestIdReused      the request_id already stands for another job
+├── BadPageToken         the page token is not one of ours, or belongs to another query
+├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
+├── StoreFull            Valkey is at its maxmemory: new work is refused, running work completes
+└── StoreUnfit           Valkey answers, but must not be used as it is set up
 """
 
 from __future__ import annotations

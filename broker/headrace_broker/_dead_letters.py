@@ -1,0 +1,105 @@
+"""Pages of the dead letter queue: newest first, over all shards and queues asked for, stable while new ones arrive."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace_broker import record
+from headrace_broker.errors import BadPageToken
+from headrace_broker.job import Job
+from headrace_broker.keys import Shard
+from headrace_broker.store import Client
+
+_MAC_BYTES = 12
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetters:
+    """One page, without content and result. `total` counts all pages; `next_page_token` is empty on the last."""
+
+    jobs: tuple[Job, ...]
+    next_page_token: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """Where a dead letter stands: by time of failure, then by id."""
+
+    time_ms: int
+    job_id: str
+
+
+async def list_dead_letters(
+    redis: Client, shards: Sequence[Shard], *, secret: bytes, queue: str, page_size: int, page_token: str
+) -> DeadLetters:
+    """Returns the page after `page_token`, of at most `page_size` jobs."""
+    after = _read_token(page_token, secret=secret, queue=queue) if page_token else None
+    found: list[tuple[_Place, Shard]] = []
+    total = 0
+    for shard in shards:
+        queues = [queue] if queue else [q.decode() for q in await redis.smembers(shard.queues())]
+        for name in queues:
+            total += await redis.zcard(shard.dead(name))
+            found += [(place, shard) for place in await _places(redis, shard.dead(name), after, page_size + 1)]
+    found.sort(key=lambda pair: pair[0], reverse=True)
+    page = found[:page_size]
+    jobs = await _read_jobs(redis, page)
+    token = _make_token(page[-1][0], secret=secret, queue=queue) if len(found) > page_size else ""
+    return DeadLetters(jobs=tuple(jobs), next_page_token=token, total=total)
+
+
+async def _places(redis: Client, key: str, after: _Place | None, count: int) -> list[_Place]:
+    """Returns the first `count` places after `after`, newest first. Many may share the millisecond of `after`."""
+    places: list[_Place] = []
+    offset = 0
+    newest = "+inf" if after is None else after.time_ms
+    size = max(count, _CHUNK)
+    while len(places) < count:
+        chunk = await redis.zrevrangebyscore(key, newest, "-inf", start=offset, num=size, withscores=True)
+        read = [_Place(int(score), member.decode()) for member, score in chunk]
+        places += [place for place in read if after is None or place < after]
+        if len(chunk) < size:
+            break
+        offset += size
+    return places[:count]
+
+
+async def _read_jobs(redis: Client, page: Sequence[tuple[_Place, Shard]]) -> list[Job]:
+    async with redis.pipeline(transaction=False) as pipeline:
+        for place, shard in page:
+            pipeline.hmget(shard.job(place.job_id), record.BASIC_FIELDS)
+        records = await pipeline.execute()
+    return [
+        record.decode_job(place.job_id, fields)
+        for (place, _), values in zip(page, records, strict=True)
+        if (fields := dict(zip(record.BASIC_FIELDS, values, strict=True)))["state"] is not None
+    ]
+
+
+def _make_token(place: _Place, *, secret: bytes, queue: str) -> str:
+    body = json.dumps([place.time_ms, place.job_id]).encode()
+    return base64.urlsafe_b64encode(_mac(body, secret=secret, queue=queue) + body).decode().rstrip("=")
+
+
+def _read_token(token: str, *, secret: bytes, queue: str) -> _Place:
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise BadPageToken("the page token is not one that this server gave") from error
+    mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _mac(body, secret=secret, queue=queue)):
+        raise BadPageToken("the page token is not one that this server gave for this query")
+    time_ms, job_id = json.loads(body)
+    return _Place(time_ms, job_id)
+
+
+def _mac(body: bytes, *, secret: bytes, queue: str) -> bytes:
+    return hmac.new(secret, queue.encode() + b"\0" + body, hashlib.sha256).digest()[:_MAC_BYTES]

@@ -1,0 +1,373 @@
+"""The broker: one method for each transition, each calling the script of its name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from headrace_broker import keys, record, scripts, store
+from headrace_broker._dead_letters import DeadLetters, list_dead_letters
+from headrace_broker._reader import Delivery, Reader
+from headrace_broker.errors import JobNotFound, RequestIdReused
+from headrace_broker.job import MAX_CRASHES, ClaimedJob, Enqueued, Failure, Job, NewJob, Priority, Reason, State
+from headrace_broker.outcome import Discarded, Failed, Finish, Finished, Outcome, Released, Retried, Snoozed, Succeeded
+
+ENQUEUE_BATCH = 200
+"""Jobs that one enqueue script stores: keeps it well under 10 ms, so that no other caller waits for it."""
+FINISH_BATCH = 200
+DUTY_BATCH = 200
+"""Jobs that one call of a maintenance script moves."""
+RENEW_BATCH = 500
+DETAIL = 200
+"""Characters of an error that the history keeps."""
+WORKER_TTL_MS = 10 * 60 * 1_000
+"""How long a silent worker is remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The answer to a claim. `more`: it stopped at its bound, so call again rather than wait."""
+
+    jobs: tuple[ClaimedJob, ...]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A claim that its worker still runs."""
+
+    job_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """What a worker says of itself."""
+
+    worker_id: str
+    queues: tuple[str, ...]
+    concurrency: int
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """What a promotion did. `next_due_in_ms` is None where nothing waits."""
+
+    moved: int
+    more: bool
+    next_due_in_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """What a reclaim did. `held_ms`: how long reclaiming is still held after an outage of the store, or 0."""
+
+    requeued: int = 0
+    dead: int = 0
+    returned: int = 0
+    held_ms: int = 0
+
+
+class Broker:
+    """Everything that headrace does in Valkey or Redis. Belongs to one event loop; any number of tasks may share it.
+
+    All methods raise StoreUnavailable when the store cannot answer (then they may be repeated), and StoreFull when it
+    is out of memory.
+    """
+
+    def __init__(
+        self, *, url: str, namespace: str = "headrace", shards: int = 1, lease_ms: int = 30_000, shebang: bool = True
+    ) -> None:
+        """Connects to nothing yet. `shebang=False` is for fakeredis, which knows no `#!lua` line."""
+        if not 1 <= shards <= keys.MAX_SHARDS:
+            raise ValueError(f"shards must be 1 to {keys.MAX_SHARDS}, not {shards}")
+        self.url = url
+        self.namespace = namespace
+        self.shards = shards
+        self.lease_ms = lease_ms
+        self.redis = store.command_client(url)
+        self._scripts = scripts.load_all(shebang=shebang)
+        self._readers = {n: Reader(url=url, shard=self.shard(n), commands=self.redis) for n in range(shards)}
+        self._secret = b""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all connections. May be called twice."""
+        for reader in self._readers.values():
+            await reader.aclose()
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+    def shard(self, number: int) -> keys.Shard:
+        """Returns the keys of a shard."""
+        return keys.Shard(self.namespace, number)
+
+    async def _run(self, script: str, shard: int, *arguments: Any) -> Any:
+        async with store.calling():
+            return await self._scripts[script](self.redis, self.shard(shard).queues(), *arguments)
+
+    async def check(self) -> store.StoreInfo:
+        """Looks whether the store may be trusted with jobs.
+
+        Raises:
+            StoreUnfit: too old, a replica, or set to evict keys. The message says what to change.
+        """
+        return await store.inspect(self.redis)
+
+    async def ping(self) -> None:
+        """Returns when the store answers."""
+        async with store.calling():
+            await self.redis.ping()
+
+    # --- producers
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | RequestIdReused]:
+        """Stores jobs, and answers each in order. Safe to repeat when every job has a request_id.
+
+        A job whose request_id was used for another job is answered with RequestIdReused; it harms no other.
+        """
+        ids = [keys.job_id(job.request_id, shards=self.shards) for job in jobs]
+        by_shard: dict[int, list[int]] = defaultdict(list)
+        for index, job_id in enumerate(ids):
+            by_shard[keys.shard_of(job_id)].append(index)
+        answers: list[Enqueued | RequestIdReused | None] = [None] * len(jobs)
+
+        async def store_in(shard: int, indexes: list[int]) -> None:
+            for chunk in _chunks(indexes, ENQUEUE_BATCH):
+                arguments = [value for i in chunk for value in record.enqueue_arguments(jobs[i], ids[i])]
+                reply = await self._run("enqueue", shard, *arguments)
+                for i, (word, state, version, created) in zip(chunk, _chunks(reply, 4), strict=True):
+                    if word == b"reused":
+                        answers[i] = RequestIdReused(jobs[i].request_id, ids[i])
+                        continue
+                    answers[i] = Enqueued(
+                        job_id=ids[i],
+                        state=State(state.decode()),
+                        version=version,
+                        create_time_ms=created,
+                        deduplicated=word == b"old",
+                    )
+
+        await asyncio.gather(*(store_in(shard, indexes) for shard, indexes in by_shard.items()))
+        return [answer for answer in answers if answer is not None]
+
+    async def get(self, job_id: str) -> Job:
+        """Reads a job with its content, result and history.
+
+        Raises:
+            JobNotFound: there is no record of it.
+        """
+        key = self._job_key(job_id)
+        async with store.calling():
+            fields = await self.redis.hgetall(key)
+        if b"state" not in fields:
+            raise JobNotFound(job_id)
+        return record.decode_job(job_id, {name.decode(): value for name, value in fields.items()})
+
+    async def version(self, job_id: str) -> int:
+        """Reads how many transitions a job has made.
+
+        Raises:
+            JobNotFound: there is no record of it.
+        """
+        key = self._job_key(job_id)
+        async with store.calling():
+            version = await self.redis.hget(key, "version")
+        if version is None:
+            raise JobNotFound(job_id)
+        return int(version)
+
+    def _job_key(self, job_id: str) -> str:
+        if not keys.is_job_id(job_id):
+            raise JobNotFound(job_id)
+        return self.shard(keys.shard_of(job_id)).job(job_id)
+
+    async def dead_letters(self, *, queue: str = "", page_size: int = 50, page_token: str = "") -> DeadLetters:
+        """Reads a page of the dead letter queue of one queue, or of all, those that failed last first.
+
+        Raises:
+            BadPageToken: the token is not one of ours, or belongs to another query.
+        """
+        async with store.calling():
+            secret = await self._page_secret()
+            return await list_dead_letters(
+                self.redis,
+                [self.shard(n) for n in range(self.shards)],
+                secret=secret,
+                queue=queue,
+                page_size=page_size,
+                page_token=page_token,
+            )
+
+    async def _page_secret(self) -> bytes:
+        if not self._secret:
+            key = self.shard(0).secret()
+            await self.redis.set(key, keys.new_token(), nx=True)
+            self._secret = await self.redis.get(key) or b""
+        return self._secret
+
+    # --- workers
+
+    async def claim(
+        self,
+        *,
+        shard: int,
+        worker: str,
+        queues: Sequence[str],
+        count: int,
+        token: str,
+        delivered: Sequence[Delivery] = (),
+        resume: bool = False,
+    ) -> Claims:
+        """Takes up to `count` queued jobs of a shard, higher priorities first, then in the order of `queues`.
+
+        `token` is a `new_token()` for each call. After a call that raised StoreUnavailable, call again with the same
+        token and `resume`: jobs that the lost call had claimed are returned once more. `delivered` is what
+        `wait` returned.
+        """
+        streams = [value for priority in Priority for queue in queues for value in (queue, priority.value)]
+        entries = [value for d in delivered for value in (d.queue, d.priority.value, d.entry, d.job_id)]
+        reply = await self._run(
+            "claim", shard, worker, token, self.lease_ms, count, int(resume), len(streams) // 2, *streams, *entries
+        )
+        jobs = tuple(record.decode_claimed(fields, token=token) for fields in _chunks(reply[1:], 10))
+        return Claims(jobs=jobs, more=bool(reply[0]))
+
+    async def wait(self, *, shard: int, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:
+        """Blocks until a job is delivered to this worker, `timeout_ms` have passed, or `wake` is called: then ().
+
+        Hand what it returns to the next claim. Has a connection of its own; one call at a time for each shard.
+        """
+        with store.store_errors():
+            return await self._readers[shard].wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
+
+    async def wake(self) -> None:
+        """Ends all waits of this broker, without losing a delivery. Later waits return at once, too."""
+        async with store.calling():
+            await asyncio.gather(*(reader.wake() for reader in self._readers.values()))
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[Finished]:
+        """Writes outcomes, each only under the token of the current claim. Safe to repeat."""
+        answers: list[Finished] = [Finished.STALE] * len(finishes)
+
+        async def finish_in(shard: int, indexes: list[int]) -> None:
+            for chunk in _chunks(indexes, FINISH_BATCH):
+                arguments = [value for i in chunk for value in _finish_arguments(finishes[i])]
+                for i, word in zip(chunk, await self._run("finish", shard, *arguments), strict=True):
+                    answers[i] = Finished(word.decode())
+
+        by_shard = self._by_shard(finish.job_id for finish in finishes)
+        await asyncio.gather(*(finish_in(shard, indexes) for shard, indexes in by_shard.items()))
+        return answers
+
+    async def renew(self, *, worker: WorkerInfo, held: Sequence[Held]) -> list[bool]:
+        """Renews leases, and says that the worker lives. False for each lease that is lost."""
+        answers = [False] * len(held)
+        by_shard = self._by_shard(hold.job_id for hold in held)
+        by_shard.setdefault(0, [])  # the heartbeat is kept in the first shard
+        info = json.dumps(asdict(worker))
+        for shard, indexes in by_shard.items():
+            for n, chunk in enumerate(_chunks(indexes, RENEW_BATCH) or [[]]):
+                says = info if shard == 0 and n == 0 else ""
+                arguments = [value for i in chunk for value in (held[i].job_id, held[i].token)]
+                reply = await self._run("renew", shard, worker.worker_id, says, WORKER_TTL_MS, *arguments)
+                for i, kept in zip(chunk, reply, strict=True):
+                    answers[i] = bool(kept)
+        return answers
+
+    async def report_progress(self, job_id: str, token: str, *, fraction: float, message: str) -> bool:
+        """Records how far a handler has come, and tells its watchers. False where the lease is lost."""
+        return bool(await self._run("progress", keys.shard_of(job_id), job_id, token, f"{fraction:.4g}", message))
+
+    async def depart(self, *, worker: str, queues: Sequence[str]) -> int:
+        """Takes leave at the end of a drain: what was delivered and never claimed goes back to the front."""
+        counts = [await self._run("depart", shard, worker, *queues) for shard in range(self.shards)]
+        return sum(counts)
+
+    # --- maintenance: each is one script, so any number of processes may call it at once
+
+    async def queues(self, shard: int) -> list[str]:
+        """Reads the names of the queues that a shard has ever had jobs of, sorted."""
+        async with store.calling():
+            names = await self.redis.smembers(self.shard(shard).queues())
+        return sorted(name.decode() for name in names)
+
+    async def promote(self, *, shard: int, queues: Sequence[str]) -> Promoted:
+        """Moves jobs that are due to their streams."""
+        moved, more, next_due, now = await self._run("promote", shard, DUTY_BATCH, *queues)
+        return Promoted(moved=moved, more=bool(more), next_due_in_ms=max(0, next_due - now) if next_due else None)
+
+    async def reclaim(self, *, shard: int, queues: Sequence[str]) -> Reclaimed:
+        """Takes jobs from workers whose lease ran out; see reclaim.lua for what an outage of the store means."""
+        failure = Failure(
+            reason=Reason.CRASH_LOOP,
+            message=f"a worker died or went silent {MAX_CRASHES + 1} times while it ran this job",
+        )
+        packed = record.encode_failure(failure)
+        reply = await self._run("reclaim", shard, self.lease_ms, DUTY_BATCH, MAX_CRASHES, packed, *queues)
+        return Reclaimed(requeued=reply[0], dead=reply[1], returned=reply[2], held_ms=reply[3])
+
+    async def expire(self, *, shard: int, queues: Sequence[str]) -> int:
+        """Ends waiting jobs whose expire_time has passed; returns how many it looked at, DUTY_BATCH at the most."""
+        return int(await self._run("expire", shard, DUTY_BATCH, *queues))
+
+    async def trim(self, *, shard: int, queues: Sequence[str], retention_ms: int) -> int:
+        """Deletes dead letters older than `retention_ms`; returns how many, DUTY_BATCH at the most."""
+        return int(await self._run("trim", shard, retention_ms, DUTY_BATCH, *queues))
+
+    async def forget(self, *, shard: int, queues: Sequence[str], idle_ms: int = WORKER_TTL_MS) -> int:
+        """Forgets consumers that hold nothing and have not read for `idle_ms`; returns how many."""
+        return int(await self._run("forget", shard, idle_ms, *queues))
+
+    def _by_shard(self, job_ids: Iterable[str]) -> dict[int, list[int]]:
+        by_shard: dict[int, list[int]] = defaultdict(list)
+        for index, job_id in enumerate(job_ids):
+            by_shard[keys.shard_of(job_id)].append(index)
+        return by_shard
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _finish_arguments(finish: Finish) -> tuple[str | bytes | int, ...]:
+    """Returns what finish.lua takes for one outcome."""
+    kind, reason, detail, word, data = _outcome_arguments(finish.outcome)
+    return finish.job_id, finish.token, kind, reason, detail[:DETAIL], word, data
+
+
+def _outcome_arguments(outcome: Outcome) -> tuple[str, str, str, str | int, str | bytes]:
+    match outcome:
+        case Succeeded(result=None):
+            return "succeeded", "", "", "", ""
+        case Succeeded(result=result, content_type=content_type):
+            return "succeeded", "", "", content_type, result or b""
+        case Retried(delay_ms=delay_ms, failure=failure):
+            return "retried", failure.reason, _summary(failure), delay_ms, record.encode_failure(failure)
+        case Failed(failure=failure):
+            return "failed", failure.reason, _summary(failure), "", record.encode_failure(failure)
+        case Released():
+            return "released", Reason.RELEASED.value, "", "", ""
+        case Snoozed(delay_ms=delay_ms):
+            return "snoozed", Reason.SNOOZED.value, "", delay_ms, ""
+        case Discarded(reason=reason):
+            return "discarded", Reason.DISCARDED.value, reason, "", ""
+
+
+def _summary(failure: Failure) -> str:
+    return f"{failure.error_type}: {failure.message}" if failure.error_type else failure.message

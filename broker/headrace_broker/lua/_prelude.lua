@@ -1,0 +1,170 @@
+-- Shared by all scripts: where a shard's keys are, what time it is, how a job moves from state to state.
+-- The loader puts this file after the header of each script. It reads only KEYS[1]; the key names are those of keys.py.
+
+local SHARD = string.sub(KEYS[1], 1, -7) -- KEYS[1] is '{namespace:shard}:queues'
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local PRIORITIES = {'high', 'normal', 'low'}
+local FRONT = 'high' -- where a job goes that had already been at the front: given back, or taken from a dead worker
+local LETTER = {
+  SCHEDULED = 's', QUEUED = 'q', PROCESSING = 'p', RETRYING = 'r',
+  SUCCEEDED = '+', FAILED = '-', CANCELLED = 'c', EXPIRED = 'x',
+}
+local HISTORY = 500 -- transitions that a record remembers
+
+local function job_key(id) return SHARD .. 'job:' .. id end
+local function ready_key(queue, priority) return SHARD .. 'ready:' .. queue .. ':' .. priority end
+local function due_key(queue) return SHARD .. 'due:' .. queue end
+local function expiring_key(queue) return SHARD .. 'expiring:' .. queue end
+local function dead_key(queue) return SHARD .. 'dead:' .. queue end
+
+-- Laws 1 and 5: a key of the wrong type must stop a script before its first write, and every stream has its group
+-- from the start. Both are looked at once a script and key.
+local checked = {}
+local function expect(key, kind)
+  if checked[key] then return end
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    error(redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind))
+  end
+  if kind == 'stream' and found == 'none' then
+    checked[key] = 'new'
+  else
+    checked[key] = 'there'
+  end
+end
+local function expect_queue(queue)
+  if checked[queue] then return end
+  for _, priority in ipairs(PRIORITIES) do expect(ready_key(queue, priority), 'stream') end
+  for _, key in ipairs({due_key(queue), expiring_key(queue), dead_key(queue)}) do expect(key, 'zset') end
+  expect(SHARD .. 'queue:' .. queue, 'hash')
+  checked[queue] = true
+end
+
+-- Makes the stream's group at 0, so that entries older than the group are delivered too.
+local function ensure_group(key)
+  if checked[key] ~= 'grouped' then
+    local made = redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
+    if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then error(made) end
+    checked[key] = 'grouped'
+  end
+end
+
+local FIELDS = {
+  'state', 'version', 'queue', 'priority', 'attempt', 'created', 'history', 'token', 'entry', 'crashes',
+  'expires', 'retention', 'started', 'lease', 'due', 'worker',
+}
+-- Reads what the transitions need of a record; nil where there is none.
+local function load(id)
+  local f = redis.call('HMGET', job_key(id), unpack(FIELDS))
+  if not f[1] then return nil end
+  return {
+    id = id, state = f[1], version = tonumber(f[2]), queue = f[3], priority = f[4] or 'normal',
+    attempt = tonumber(f[5] or 0), created = tonumber(f[6]), history = f[7], token = f[8], entry = f[9],
+    crashes = tonumber(f[10] or 0), expires = tonumber(f[11] or nil), retention = tonumber(f[12]),
+    started = f[13], lease = tonumber(f[14] or nil), due = f[15], worker = f[16],
+  }
+end
+
+local function one_line(text) return (string.gsub(text, '[\r\n]', ' ')) end
+
+-- One step as the history keeps it: letter, ms since the job was stored, attempt, reason, detail; empty ends are cut.
+local function history_line(job, state, reason, detail)
+  local line = LETTER[state] .. string.format('%.0f', NOW - job.created)
+  if detail ~= '' then return line .. ',' .. job.attempt .. ',' .. reason .. ',' .. one_line(detail) end
+  if reason ~= '' then return line .. ',' .. job.attempt .. ',' .. reason end
+  if job.attempt > 0 then return line .. ',' .. job.attempt end
+  return line
+end
+
+local function publish(job, state, reason, detail)
+  redis.call('SPUBLISH', SHARD .. 'event:' .. job.id, table.concat({
+    job.id, string.format('%.0f', job.version), state, string.format('%.0f', NOW), job.attempt, reason, one_line(detail),
+  }, '|'))
+end
+
+-- Counters are gathered and written once at the end of a script. Waiting and running states count the jobs that are
+-- there now; terminal states count the jobs that ever ended so.
+local counters = {}
+local function count(queue, state, by)
+  counters[queue] = counters[queue] or {}
+  counters[queue][state] = (counters[queue][state] or 0) + by
+end
+local function flush_counters()
+  for queue, states in pairs(counters) do
+    for state, by in pairs(states) do
+      if by ~= 0 then redis.call('HINCRBY', SHARD .. 'queue:' .. queue, state, by) end
+    end
+  end
+end
+
+-- The one place where a job changes its state. `fields` are further fields of the record to write in the same call.
+local function move(job, state, reason, detail, fields)
+  count(job.queue, job.state, -1)
+  count(job.queue, state, 1)
+  job.state = state
+  job.version = job.version + 1
+  job.history = job.history .. '\n' .. history_line(job, state, reason, detail)
+  if job.version > HISTORY then job.history = string.sub(job.history, string.find(job.history, '\n', 1, true) + 1) end
+  local n = #fields
+  fields[n + 1], fields[n + 2] = 'state', state
+  fields[n + 3], fields[n + 4] = 'version', job.version
+  fields[n + 5], fields[n + 6] = 'attempt', job.attempt
+  fields[n + 7], fields[n + 8] = 'history', job.history
+  redis.call('HSET', job_key(job.id), unpack(fields))
+  publish(job, state, reason, detail)
+end
+
+-- Puts a job into its stream, and says so to whoever reads it.
+local function push(job, priority)
+  local key = ready_key(job.queue, priority)
+  if checked[key] ~= 'there' then ensure_group(key) end
+  redis.call('XADD', key, '*', 'j', job.id)
+end
+
+-- Takes an entry out of its stream: acknowledged and deleted, never one without the other (law 5).
+local function drop(key, entry)
+  redis.call('XACK', key, 'workers', entry)
+  redis.call('XDEL', key, entry)
+end
+-- The same for the entry that a running job was claimed with: 'priority entry-id'.
+local function drop_claimed(job)
+  local space = string.find(job.entry, ' ', 1, true)
+  drop(ready_key(job.queue, string.sub(job.entry, 1, space - 1)), string.sub(job.entry, space + 1))
+end
+
+-- Puts a job on the schedule; at the end, `ring_promoters` wakes the sleepers if it is the next one of its queue.
+local scheduled = {}
+local function schedule(job, at)
+  redis.call('ZADD', due_key(job.queue), at, job.id)
+  scheduled[job.queue] = math.min(scheduled[job.queue] or at, at)
+end
+local function ring_promoters()
+  for queue, at in pairs(scheduled) do
+    local first = redis.call('ZRANGE', due_key(queue), 0, 0, 'WITHSCORES')
+    if first[2] and tonumber(first[2]) >= at then
+      redis.call('SPUBLISH', SHARD .. 'wake', string.format('%.0f', at))
+    end
+  end
+end
+
+-- The two ways to an end. A dead letter stays until it is requeued, deleted or aged out; other records until their
+-- retention has passed.
+local function finish(job, state, reason, detail, fields)
+  fields[#fields + 1] = 'finished'
+  fields[#fields + 1] = NOW
+  move(job, state, reason, detail, fields)
+  if job.expires then redis.call('ZREM', expiring_key(job.queue), job.id) end
+  if state == 'FAILED' then
+    redis.call('ZADD', dead_key(job.queue), NOW, job.id)
+  else
+    redis.call('PEXPIRE', job_key(job.id), math.max(job.retention, 1))
+  end
+end
+
+-- Ends a waiting job whose expire_time has passed: EXPIRED if it never started, else FAILED.
+local function lapse(job)
+  redis.call('ZREM', due_key(job.queue), job.id)
+  finish(job, job.started and 'FAILED' or 'EXPIRED', job.started and 'EXPIRED' or '', '', {})
+end

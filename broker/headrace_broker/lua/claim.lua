@@ -1,0 +1,86 @@
+#!lua flags=allow-oom
+-- Gives a worker up to `count` queued jobs and the lease of each: QUEUED → PROCESSING.
+-- Reads the streams in the order given; entries whose job was cancelled or has ended are cleared away on the way.
+-- Run again with the same token and resume 1, it returns once more what a call whose reply was lost had claimed.
+-- KEYS[1]  '{namespace:shard}:queues'
+-- ARGV[1]  worker, the consumer's name
+-- ARGV[2]  token of this claim
+-- ARGV[3]  lease in ms
+-- ARGV[4]  count: jobs at the most
+-- ARGV[5]  resume: 1 to look at the worker's own pending entries first
+-- ARGV[6]  number of streams; then for each 2 values: queue, priority
+-- ARGV     then for each entry that a blocking read has delivered 4 values: queue, priority, entry id, job id
+-- Reply    1 where it stopped at its bound with entries left to look at, else 0; then for each job 10 values:
+--          id, queue, priority, spec, payload, attempt, crashes, version, time created, time started
+local WORKER, TOKEN, LEASE = ARGV[1], ARGV[2], ARGV[3]
+local want = tonumber(ARGV[4])
+local READS = 500 -- entries that one call looks at, at the most
+
+local last_stream = 6 + 2 * tonumber(ARGV[6])
+for i = 7, last_stream, 2 do expect_queue(ARGV[i]) end
+
+local reply = {0}
+local function give(job)
+  local f = redis.call('HMGET', job_key(job.id), 'spec', 'payload')
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = job.id, job.queue, job.priority, f[1], f[2]
+  reply[n + 6], reply[n + 7], reply[n + 8], reply[n + 9] = job.attempt, job.crashes, job.version, job.created
+  reply[n + 10] = tonumber(job.started)
+  want = want - 1
+end
+
+local function take(queue, priority, entry, id)
+  local key, place = ready_key(queue, priority), priority .. ' ' .. entry
+  local job = id and load(id)
+  if job and job.state == 'PROCESSING' and job.entry == place then
+    if job.token == TOKEN then give(job) end -- claimed by the call whose reply was lost; else: runs already
+  elseif not job or job.state ~= 'QUEUED' then
+    drop(key, entry)
+  elseif job.expires and job.expires <= NOW then
+    lapse(job)
+    drop(key, entry)
+  elseif want <= 0 then -- delivered beyond the free slots: back to the front, still QUEUED
+    push(job, FRONT)
+    drop(key, entry)
+  else
+    job.attempt = job.attempt + 1
+    job.started = NOW
+    move(job, 'PROCESSING', '', WORKER, {
+      'token', TOKEN, 'worker', WORKER, 'entry', place, 'lease', LEASE, 'started', NOW,
+    })
+    give(job)
+  end
+end
+
+if ARGV[5] == '1' then
+  for i = 7, last_stream, 2 do
+    local key = ready_key(ARGV[i], ARGV[i + 1])
+    ensure_group(key)
+    for _, pending in ipairs(redis.call('XPENDING', key, 'workers', '-', '+', READS, WORKER)) do
+      local entry = redis.call('XRANGE', key, pending[1], pending[1])[1]
+      take(ARGV[i], ARGV[i + 1], pending[1], entry and entry[2][2])
+    end
+  end
+end
+for i = last_stream + 1, #ARGV, 4 do take(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+
+local reads = READS
+for i = 7, last_stream, 2 do
+  local key = ready_key(ARGV[i], ARGV[i + 1])
+  while want > 0 and reads > 0 do
+    local asked = math.min(want, reads)
+    local read = redis.pcall('XREADGROUP', 'GROUP', 'workers', WORKER, 'COUNT', asked, 'STREAMS', key, '>')
+    if read and read.err then
+      if not string.find(read.err, 'NOGROUP', 1, true) then error(read) end
+      ensure_group(key)
+      read = redis.call('XREADGROUP', 'GROUP', 'workers', WORKER, 'COUNT', asked, 'STREAMS', key, '>')
+    end
+    local entries = read and read[1] and read[1][2] or {}
+    for _, entry in ipairs(entries) do take(ARGV[i], ARGV[i + 1], entry[1], entry[2] and entry[2][2]) end
+    reads = reads - #entries
+    if #entries < asked then break end
+  end
+end
+if want > 0 and reads <= 0 then reply[1] = 1 end
+flush_counters()
+return reply

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Forgets workers that are gone: consumers that hold nothing and have not read for a while, and stale worker entries.
+-- A consumer with pending entries stays: deleting it would make them unreachable for ever.
+-- KEYS[1]  '{namespace:shard}:queues'
+-- ARGV[1]  idle time in ms after which a worker counts as gone
+-- ARGV     the queues to look at
+-- Reply    number of consumers forgotten
+local IDLE = tonumber(ARGV[1])
+local forgotten = 0
+
+local function facts(pairs_list)
+  local t = {}
+  for i = 1, #pairs_list, 2 do t[pairs_list[i]] = pairs_list[i + 1] end
+  return t
+end
+
+for i = 2, #ARGV do
+  for _, priority in ipairs(PRIORITIES) do
+    local key = ready_key(ARGV[i], priority)
+    expect(key, 'stream')
+    if checked[key] == 'there' then
+      ensure_group(key)
+      for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', key, 'workers')) do
+        local c = facts(consumer)
+        if c.pending == 0 and c.idle > IDLE then
+          redis.call('XGROUP', 'DELCONSUMER', key, 'workers', c.name)
+          forgotten = forgotten + 1
+        end
+      end
+    end
+  end
+end
+redis.call('ZREMRANGEBYSCORE', SHARD .. 'workers', '-inf', NOW - IDLE)
+return forgotten

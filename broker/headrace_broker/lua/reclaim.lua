@@ -1,0 +1,66 @@
+#!lua flags=allow-oom
+-- Takes jobs from workers whose lease ran out: PROCESSING → QUEUED at the front, or FAILED after too many crashes.
+-- Entries that were delivered and never claimed go back to the front as well.
+-- An outage of the store must not look like a hundred dead workers: nobody could renew while it lasted, and nobody
+-- could call this either. So a gap of over a third of a lease between two calls holds all reclaiming for one lease.
+-- KEYS[1]  '{namespace:shard}:queues'
+-- ARGV[1]  lease in ms
+-- ARGV[2]  limit: entries at the most
+-- ARGV[3]  crashes that a job survives
+-- ARGV[4]  failure to record for a job that had more (JSON)
+-- ARGV     the queues to look at
+-- Reply    4 values: jobs queued again; jobs dead-lettered; deliveries returned; ms that reclaiming is still held, or 0
+local LEASE, MAX_CRASHES = tonumber(ARGV[1]), tonumber(ARGV[3])
+local left = tonumber(ARGV[2])
+local pulse = SHARD .. 'pulse'
+
+local seen, hold = unpack(redis.call('HMGET', pulse, 'seen', 'hold'))
+hold = tonumber(hold or 0)
+if seen and NOW - tonumber(seen) > LEASE / 3 then hold = NOW + LEASE end
+redis.call('HSET', pulse, 'seen', NOW, 'hold', hold)
+if hold > NOW then return {0, 0, 0, hold - NOW} end
+
+local requeued, dead, returned = 0, 0, 0
+
+local function crash(job)
+  job.crashes = job.crashes + 1
+  redis.call('HDEL', job_key(job.id), 'token')
+  job.attempt = job.attempt - 1
+  if job.crashes > MAX_CRASHES then
+    dead = dead + 1
+    finish(job, 'FAILED', 'CRASH_LOOP', job.worker, {'crashes', job.crashes, 'error', ARGV[4], 'errored', NOW})
+  else
+    requeued = requeued + 1
+    push(job, FRONT)
+    move(job, 'QUEUED', 'LEASE_LOST', job.worker, {'crashes', job.crashes})
+  end
+end
+
+local function look(key, priority, pending)
+  local entry, idle = pending[1], pending[3]
+  local found = redis.call('XRANGE', key, entry, entry)[1]
+  local job = found and load(found[2][2])
+  if job and job.state == 'PROCESSING' and job.entry == priority .. ' ' .. entry then
+    if idle < (job.lease or LEASE) then return end
+    crash(job)
+  elseif job and job.state == 'QUEUED' then
+    returned = returned + 1
+    push(job, FRONT)
+  end
+  drop(key, entry)
+end
+
+for i = 5, #ARGV do
+  expect_queue(ARGV[i])
+  for _, priority in ipairs(PRIORITIES) do
+    local key = ready_key(ARGV[i], priority)
+    if left > 0 and checked[key] == 'there' then
+      ensure_group(key)
+      local pending = redis.call('XPENDING', key, 'workers', 'IDLE', LEASE, '-', '+', left)
+      left = left - #pending
+      for _, entry in ipairs(pending) do look(key, priority, entry) end
+    end
+  end
+end
+flush_counters()
+return {requeued, dead, returned, 0}

@@ -1,0 +1,152 @@
+"""Connections to Valkey or Redis: two clients for each broker, and what their errors mean.
+
+redis-py's defaults would break a queue: it repeats commands whose reply was lost up to ten times, whether they may be
+repeated or not, and gives up blocking reads after 5 s only to issue them again. With a socket timeout it also sends
+through asyncio.wait_for, which before Python 3.12 swallows a cancellation that arrives while the send succeeds: one in
+three cancelled calls went on as if nothing had happened. So retries and socket timeouts are off, and `calling` sets one
+limit for a whole call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import redis.asyncio as redis
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from headrace_broker.errors import StoreFull, StoreUnavailable, StoreUnfit
+
+CONNECT_TIMEOUT = 3.0
+COMMAND_TIMEOUT = 5.0
+"""Seconds that a call may take: waiting for a connection, sending, and reading the answer."""
+BLOCK_MARGIN = 5.0
+"""Seconds that a blocking read may take beyond its own timeout before its connection counts as broken."""
+POOL = 32
+"""Command connections of one broker; callers beyond that wait for one."""
+
+OLDEST_VERSION = (7, 0)
+
+_TEMPORARY = (
+    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED",
+)  # fmt: skip
+
+
+Client: TypeAlias = Any
+"""A redis.asyncio.Redis. Its own types are unions over sync and async, bytes and str, which say less than nothing here:
+all our clients are async and return bytes."""
+
+
+def command_client(url: str) -> Client:
+    """Returns the client for commands and scripts. Nothing is repeated behind the caller's back."""
+    pool = redis.BlockingConnectionPool.from_url(url, max_connections=POOL, timeout=None, **_options(url))
+    return redis.Redis.from_pool(pool)
+
+
+def reading_client(url: str) -> Client:
+    """Returns a client with one connection of its own, for reads that block."""
+    return redis.Redis.from_url(url, single_connection_client=True, **_options(url))
+
+
+def _options(url: str) -> dict[str, Any]:
+    options = {
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    return options if url.startswith("unix:") else {**options, "socket_keepalive": True}
+
+
+@asynccontextmanager
+async def calling(seconds: float = COMMAND_TIMEOUT) -> AsyncIterator[None]:
+    """Wraps every call: gives it `seconds`, and turns what redis-py raises into the broker's errors."""
+    with store_errors():
+        async with asyncio.timeout(seconds):
+            yield
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns what redis-py raises into the broker's errors. An error of ours in a script comes through as it is."""
+    try:
+        yield
+    except exceptions.OutOfMemoryError as error:
+        raise StoreFull("the store has reached its maxmemory") from error
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        raise StoreUnavailable("the store cannot be reached") from error
+    except exceptions.ResponseError as error:
+        text = str(error)
+        if "OOM" in text.split(" ", 1)[0] or "OOM command not allowed" in text:
+            raise StoreFull("the store has reached its maxmemory") from error
+        if isinstance(error, _TEMPORARY_TYPES) or text.startswith(_TEMPORARY):
+            raise StoreUnavailable("the store is loading, busy or failing over") from error
+        raise
+
+
+_TEMPORARY_TYPES = (
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInfo:
+    """What the store is, and how much of its work would survive a crash of its machine."""
+
+    server: str
+    version: str
+    persistence: str
+    """'aof always', 'aof everysec', 'aof no', 'aof' (fsync policy not readable), 'rdb only' or 'none'."""
+    warnings: tuple[str, ...] = ()
+
+
+async def inspect(client: Client) -> StoreInfo:
+    """Reads version, role, eviction policy and persistence of the store.
+
+    Raises:
+        StoreUnfit: older than 7.0, a read-only replica, or set to evict keys: jobs would be lost.
+        StoreUnavailable: it cannot be reached.
+    """
+    async with calling():
+        info: dict[str, Any] = await client.info()
+    server = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get("valkey_version") or info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise StoreUnfit(f"{server} {version} is too old: headrace needs Redis 7.0, or any Valkey")
+    if info.get("role") != "master":
+        raise StoreUnfit("the store is a read-only replica: give the URL of its primary")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise StoreUnfit(
+            f"maxmemory-policy is {policy}: under memory pressure the store would evict jobs. "
+            "Set it with: CONFIG SET maxmemory-policy noeviction (and in the store's configuration file)"
+        )
+    persistence = await _persistence(client, info)
+    warnings = (
+        ()
+        if persistence.startswith("aof")
+        else (f"persistence is {persistence}: a crash of the store loses jobs. Set: CONFIG SET appendonly yes",)
+    )
+    return StoreInfo(server=server, version=version, persistence=persistence, warnings=warnings)
+
+
+async def _persistence(client: Client, info: dict[str, Any]) -> str:
+    if not info.get("aof_enabled"):
+        try:
+            save = (await client.config_get("save")).get("save", "")
+        except exceptions.ResponseError:  # CONFIG may be forbidden to this user; then RDB is the likelier case
+            return "rdb only"
+        return "rdb only" if save else "none"
+    try:
+        return f"aof {(await client.config_get('appendfsync'))['appendfsync']}"
+    except (exceptions.ResponseError, KeyError):  # CONFIG is forbidden: the policy stays unknown, which is no fault
+        return "aof"

@@ -1,0 +1,231 @@
+"""The bell: tells listeners in this process what the scripts publish. One connection for each shard.
+
+Pub/sub loses messages on every reconnect, so the bell only ever says «look»: a listener that may have missed
+something is told to read the record again, which holds the history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio.client import PubSub
+
+from headrace_broker import keys, record, store
+from headrace_broker.broker import Broker
+from headrace_broker.errors import JobNotFound, StoreUnavailable
+from headrace_broker.job import Progress, Transition
+
+CONFIRM_TIMEOUT = 5.0
+"""Seconds until a listener that could not be subscribed is told that the store is unavailable."""
+BUFFER = 64
+"""Events that one bell keeps; one more and it says RESYNC instead, so a slow listener costs no memory."""
+SILENCE = 5.0
+"""Seconds without a word until the connection is asked for a sign of life; after two such spells it is dropped."""
+_BACKOFF = (0.05, 1.0)
+
+log = structlog.get_logger("headrace.subscription")
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Events may have been missed: read the record."""
+
+
+RESYNC = Resync()
+
+
+class Bell:
+    """What one listener hears of one job."""
+
+    def __init__(self) -> None:
+        self._events: deque[Transition | Progress | Resync] = deque()
+        self._rung = asyncio.Event()
+        self.confirmed = False
+
+    async def ring(self, timeout: float) -> Transition | Progress | Resync | None:  # noqa: ASYNC109  # a wait, not a deadline
+        """Returns the next event, or None when there was none within `timeout` seconds."""
+        if not self._events:
+            self._rung.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._rung.wait()
+            except TimeoutError:
+                return None
+        return self._events.popleft()
+
+    def put(self, event: Transition | Progress | Resync) -> None:
+        """Adds an event; one too many empties the bell and leaves RESYNC."""
+        if len(self._events) >= BUFFER or isinstance(event, Resync):
+            self._events.clear()
+            event = RESYNC
+        self._events.append(event)
+        self._rung.set()
+
+
+class Subscription:
+    """All bells of a process. `run` must be under way for `listen` to work."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._feeds = [_Feed(url=broker.url, shard=broker.shard(n)) for n in range(broker.shards)]
+
+    async def run(self) -> None:
+        """Reads for ever, through every outage of the store. Cancel it to stop."""
+        async with asyncio.TaskGroup() as group:
+            for number, feed in enumerate(self._feeds):
+                group.create_task(feed.run(), name=f"subscription-{number}")
+
+    @asynccontextmanager
+    async def listen(self, job_id: str) -> AsyncIterator[Bell]:
+        """Enters once the store has confirmed that events of this job will be heard.
+
+        Raises:
+            StoreUnavailable: it has not within CONFIRM_TIMEOUT.
+            JobNotFound: the id names no shard of ours.
+        """
+        if not keys.is_job_id(job_id) or keys.shard_of(job_id) >= len(self._feeds):
+            raise JobNotFound(job_id)
+        feed = self._feeds[keys.shard_of(job_id)]
+        channel = feed.shard.event(job_id)
+        bell = Bell()
+        await feed.add(channel, bell)
+        try:
+            yield bell
+        finally:
+            feed.remove(channel, bell)
+
+    def wake(self, shard: int) -> asyncio.Event:
+        """Returns the event that is set when a job came to the head of a schedule, or that may have been missed."""
+        return self._feeds[shard].wake
+
+    @property
+    def listeners(self) -> int:
+        """How many bells there are."""
+        return sum(len(bells) for feed in self._feeds for bells in feed.bells.values())
+
+
+class _Feed:
+    """The connection of one shard: which channels it hears, and which bells hang on each."""
+
+    def __init__(self, *, url: str, shard: keys.Shard) -> None:
+        self.shard = shard
+        self.wake = asyncio.Event()
+        self.bells: dict[str, set[Bell]] = defaultdict(set)
+        self._url = url
+        self._wake_channel = shard.wake()
+        self._pubsub: PubSub | None = None
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._idle: set[str] = set()
+        self._sending = (
+            asyncio.Lock()
+        )  # subscribing and unsubscribing must reach the store in the order they were decided
+
+    async def add(self, channel: str, bell: Bell) -> None:
+        self.bells[channel].add(bell)
+        self._idle.discard(channel)
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                if channel not in self._confirmed:
+                    self._confirmed[channel] = asyncio.Event()
+                    await self._subscribe(channel)
+                await self._confirmed[channel].wait()
+        except TimeoutError:
+            self.remove(channel, bell)
+            raise StoreUnavailable("the store does not confirm subscriptions") from None
+        except BaseException:
+            self.remove(channel, bell)
+            raise
+        bell.confirmed = True
+
+    def remove(self, channel: str, bell: Bell) -> None:
+        self.bells[channel].discard(bell)
+        if not self.bells[channel]:
+            del self.bells[channel]
+            self._idle.add(channel)
+
+    async def _subscribe(self, channel: str) -> None:
+        async with self._sending:
+            if self._pubsub is None:  # `_connect` subscribes to every channel that has a bell
+                return
+            try:
+                with store.store_errors():
+                    await self._pubsub.ssubscribe(channel)
+            except StoreUnavailable:  # the reading side sees the same break, and connects anew
+                return
+
+    async def run(self) -> None:
+        pause = _BACKOFF[0]
+        while True:
+            try:
+                with store.store_errors():
+                    async for _ in self._read():
+                        pause = _BACKOFF[0]
+            except StoreUnavailable as error:
+                log.warning("subscription lost", shard=self.shard.number, error=str(error.__cause__ or error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _BACKOFF[1])
+
+    async def _read(self) -> AsyncIterator[None]:
+        client = store.reading_client(self._url)
+        try:
+            async with client.pubsub() as pubsub:
+                await self._connect(pubsub)
+                silent = 0
+                while True:
+                    message = await pubsub.get_message(timeout=SILENCE if not self._idle else 0.2)
+                    if message is not None:
+                        silent = 0
+                        self._hear(message)
+                        yield
+                    elif not self._idle:
+                        silent += 1
+                        if silent > 2:  # noqa: PLR2004  # two signs of life were asked for
+                            raise StoreUnavailable("the subscription has gone silent")
+                        await pubsub.ping()
+                    await self._unsubscribe_idle(pubsub)
+        finally:
+            self._pubsub = None
+            await client.aclose()
+
+    async def _connect(self, pubsub: PubSub) -> None:
+        """Subscribes to all channels that have bells; those that hung there before are told to resync."""
+        async with self._sending:
+            self._idle.clear()
+            self._confirmed = {channel: self._confirmed.get(channel, asyncio.Event()) for channel in self.bells}
+            for confirmed in self._confirmed.values():
+                confirmed.clear()
+            await pubsub.ssubscribe(self._wake_channel)
+            for channel in self._confirmed:
+                await pubsub.ssubscribe(channel)
+            self._pubsub = pubsub
+
+    def _hear(self, message: dict[str, object]) -> None:
+        channel = message["channel"].decode() if isinstance(message["channel"], bytes) else ""
+        match message["type"]:
+            case "smessage" if channel == self._wake_channel:
+                self.wake.set()
+            case "smessage":
+                event = record.decode_event(message["data"])  # type: ignore[arg-type]  # bytes, for want of decode_responses
+                for bell in self.bells.get(channel, ()):
+                    bell.put(event)
+            case "ssubscribe" if channel == self._wake_channel:
+                self.wake.set()
+            case "ssubscribe":
+                for bell in self.bells.get(channel, ()):
+                    if bell.confirmed:
+                        bell.put(RESYNC)
+                if channel in self._confirmed:
+                    self._confirmed[channel].set()
+
+    async def _unsubscribe_idle(self, pubsub: PubSub) -> None:
+        while self._idle:
+            channel = self._idle.pop()
+            async with self._sending:
+                if channel in self.bells:
+                    continue
+                self._confirmed.pop(channel, None)
+                await pubsub.sunsubscribe(channel)
