@@ -1,0 +1,94 @@
+"""A process that runs handlers with `process=True`: what happens inside of it."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+from headrace_broker import BrokerSettings, ClaimedJob, Outcome, configure_logging
+from headrace_worker import _decide
+from headrace_worker._handler import Handler, Recipe
+from headrace_worker._invoke import invoke
+from headrace_worker.context import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What the process is asked to do."""
+
+    job: ClaimedJob
+    limit: int
+    recipe: bytes
+    """A Recipe, pickled by itself: where its module cannot be imported, that is a failure of this job alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The handler is about to be called: the modules it needs are imported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """The handler reported progress."""
+
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The handler has ended."""
+
+    outcome: Outcome
+
+
+def main(pipe: Connection, settings: BrokerSettings) -> None:
+    """Serves tasks until the pipe is closed."""
+    # Killed as a group, with all that the handler starts; and a Ctrl-C in the terminal is the worker's to handle.
+    os.setsid()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda _number, _frame: None)  # not SIG_IGN, which processes started here would inherit
+    threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
+    configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+    while True:
+        try:
+            packed = pipe.recv_bytes()
+        except EOFError:
+            return
+        pipe.send(Ended(outcome=_serve(packed, pipe)))
+
+
+def _serve(packed: bytes, pipe: Connection) -> Outcome:
+    task: Task = pickle.loads(packed)  # noqa: S301  written by the process that started this one
+    job = task.job
+    try:
+        handler = _handler(task.recipe)
+    except BaseException as error:  # noqa: BLE001  the user's module fails at import: so does this attempt
+        return _decide.threw(job, error, fatal=())
+
+    def report(fraction: float, message: str) -> None:
+        pipe.send(Reported(fraction=fraction, message=message))
+
+    context = Context(job=job, report=report, cancelled=threading.Event())
+    pipe.send(Started())
+    return invoke(handler, job, context, limit=task.limit)
+
+
+@functools.cache
+def _handler(packed: bytes) -> Handler:
+    recipe: Recipe = pickle.loads(packed)  # noqa: S301  as above
+    return Handler.of(recipe, process=True)
+
+
+def _follow_parent() -> None:
+    """Ends this process, and all that it has started, when the worker is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)

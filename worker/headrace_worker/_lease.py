@@ -1,0 +1,127 @@
+"""Keeps the leases of running jobs, from a thread of its own: a handler that blocks the event loop loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from headrace_broker import Broker, Held, StoreFull, StoreUnavailable, WorkerInfo
+from headrace_worker._outage import Outage
+from headrace_worker._run import Run, Stop
+
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("headrace_worker")
+
+_JOIN_PATIENCE = 10.0
+
+
+class LeaseKeeper:
+    """Renews all leases, and the worker's sign of life, at a third of the lease.
+
+    A lease that could not be renewed is given up a sixth before its end, by this machine's monotonic clock: its job
+    is stopped before another worker may start it. `on_stop` is called on the event loop that called `start`.
+    """
+
+    def __init__(
+        self,
+        *,
+        make_broker: Callable[[], Broker],
+        info: WorkerInfo,
+        held: Callable[[], list[Run]],
+        on_stop: Callable[[Run, Stop], None],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        self._make_broker = make_broker
+        self._info = info
+        self._held = held
+        self._on_stop = on_stop
+        self._on_death = on_death
+        self._workers_loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._wake = asyncio.Event()
+        self._thread = threading.Thread(target=self._main, name="lease-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._workers_loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Ends the thread, and waits for it. Safe to call twice, and before the start."""
+        self._stopping.set()
+        if self._loop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._wake.set)
+        if self._workers_loop is not None:
+            await asyncio.to_thread(self._thread.join, _JOIN_PATIENCE)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:  # noqa: BLE001  without this thread all jobs would be lost: the worker must hear of it
+            self._call(self._on_death, error)
+
+    async def _work(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with self._make_broker() as broker:
+            duties = [
+                asyncio.create_task(self._renew_forever(broker), name="renew"),
+                asyncio.create_task(self._fence_forever(broker.lease_ms / 1000), name="fence"),
+                asyncio.create_task(self._until_stopped(), name="until-stopped"),
+            ]
+            done, rest = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest)
+            for task in done:
+                task.result()
+
+    async def _until_stopped(self) -> None:
+        if not self._stopping.is_set():
+            await self._wake.wait()
+
+    async def _renew_forever(self, broker: Broker) -> None:
+        lease = broker.lease_ms / 1000
+        outage = Outage(role="lease keeper", longest=min(1.0, lease / 12))
+        while True:
+            try:
+                async with asyncio.timeout(lease / 4):
+                    await self.renew(broker)
+            except (StoreUnavailable, StoreFull, TimeoutError) as error:
+                await outage.pause(error)
+            else:
+                outage.over()
+                await asyncio.sleep(lease / 3)
+
+    async def renew(self, broker: Broker) -> None:
+        """Renews all leases once."""
+        now = time.monotonic()
+        runs = [run for run in self._held() if now < run.renew_until]
+        kept = await broker.renew(
+            worker=self._info, held=[Held(job_id=run.job.job_id, token=run.job.token) for run in runs]
+        )
+        for run, is_kept in zip(runs, kept, strict=True):
+            if is_kept:
+                run.leased_until = now + broker.lease_ms / 1000
+            else:
+                self._call(self._on_stop, run, Stop.LOST)
+
+    async def _fence_forever(self, lease: float) -> None:
+        while True:
+            await asyncio.sleep(lease / 24)
+            limit = time.monotonic() + lease / 6
+            for run in self._held():
+                if run.leased_until < limit and run.stop is None:
+                    self._call(self._on_stop, run, Stop.FENCED)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        assert self._workers_loop is not None
+        try:
+            self._workers_loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:  # the worker's loop is closed: there is nobody to tell any more
+            return
