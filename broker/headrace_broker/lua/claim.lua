@@ -62,7 +62,14 @@ if ARGV[5] == '1' then
     end
   end
 end
-for i = last_stream + 1, #ARGV, 4 do take(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+-- A delivery that waited too long for its claim may have been taken from this worker: then it is not ours to run.
+for i = last_stream + 1, #ARGV, 4 do
+  local key, entry = ready_key(ARGV[i], ARGV[i + 1]), ARGV[i + 2]
+  ensure_group(key)
+  if #redis.call('XPENDING', key, 'workers', entry, entry, 1, WORKER) == 1 then
+    take(ARGV[i], ARGV[i + 1], entry, ARGV[i + 3])
+  end
+end
 
 local reads = READS
 for i = 7, last_stream, 2 do
