@@ -154,9 +154,12 @@ def test_running_job_may_finish_at_a_stop(
     assert (found.state, found.attempt) == (JobState.SUCCEEDED, 1)
 
 
-def test_second_interrupt_kills(start_dev: Callable[..., Dev], tmp_path: Path, eventually_sync: EventuallySync) -> None:
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_second_interrupt_kills(
+    options: tuple[str, ...], start_dev: Callable[..., Dev], tmp_path: Path, eventually_sync: EventuallySync
+) -> None:
     """With a job that never ends, a second Ctrl-C ends everything at once, with exit code 130."""
-    dev = start_dev("--worker", "jobs:worker").until_ready()
+    dev = start_dev("--worker", "jobs:worker", *options).until_ready()
     dev.client.enqueue("gate")
     eventually_sync((tmp_path / "entered").exists)
     dev.process.signal(signal.SIGINT)
@@ -164,7 +167,7 @@ def test_second_interrupt_kills(start_dev: Callable[..., Dev], tmp_path: Path, e
     dev.process.signal(signal.SIGINT)  # at once: the same press, as some wrappers pass it on twice
     eventually_sync(lambda: dev.process.signal(signal.SIGINT) or "killing everything" in dev.process.output)
     assert dev.process.wait(within=5) == 130
-    assert dev.process.family() == {}
+    eventually_sync(lambda: not dev.process.family(), within=2)
 
 
 def test_kill_of_the_parent_leaves_no_orphan(start_dev: Callable[..., Dev], eventually_sync: EventuallySync) -> None:

@@ -57,9 +57,11 @@ def dev(
 ) -> None:
     """Run a whole headrace here: a real Valkey, the server and a worker, until Ctrl-C.
 
-    The data stays in DIR for the next start. A program that dies is started again. Ctrl-C or SIGTERM stops the worker
-    (running jobs may finish), then the server, then Valkey; a second Ctrl-C kills them. On Linux they stop, too, when
-    this command is killed; elsewhere the next start names what was left running.
+    The data stays in DIR for the next start. A program that dies is started
+    again. Ctrl-C and SIGTERM stop the worker (running jobs may finish), then
+    the server, then Valkey; a second Ctrl-C kills them. On Linux they also
+    stop when this command is killed; elsewhere, the next start names what was
+    left running.
     """
     console = DevConsole()
     try:
