@@ -1,4 +1,4 @@
-"""Ends what would otherwise hold a shutdown up until its grace is over: calls that wait for something to happen."""
+"""Ends what would otherwise hold a shutdown up until its grace is over: waits for something to happen."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Drain:
     @asynccontextmanager
     async def interrupts(self) -> AsyncIterator[None]:
         """Raise GoingAway inside the body when the drain begins, or at once when it has begun."""
-        if self._begun:
-            raise GoingAway
+        self.check()
         wait = asyncio.timeout(None)
         self._waits.add(wait)
         try:
@@ -35,6 +34,11 @@ class Drain:
             raise
         finally:
             self._waits.discard(wait)
+
+    def check(self) -> None:
+        """Raise GoingAway when the drain has begun."""
+        if self._begun:
+            raise GoingAway
 
     def begin(self) -> None:
         """End every wait, and every later one before it begins. Safe to call again."""

@@ -20,6 +20,7 @@ _V1 = "grpc.reflection.v1"
 _V1_FILE = "grpc/reflection/v1/reflection.proto"
 _SERVICE = "ServerReflection"
 
+_DETAILS = ("google.rpc.BadRequest",)  # the file of all details of errors, so that tools can show them
 NAMES = (f"{_V1}.{_SERVICE}", f"{_ALPHA}.{_SERVICE}")
 
 
@@ -43,8 +44,8 @@ def _pool(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
     """
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
-    for service in services:
-        _add(pool, descriptor_pool.Default().FindFileContainingSymbol(service), added)
+    for name in (*services, *_DETAILS):
+        _add(pool, descriptor_pool.Default().FindFileContainingSymbol(name), added)
     first = _proto(reflection_pb2.DESCRIPTOR)
     _rename(first)
     pool.AddSerializedFile(first.SerializeToString())

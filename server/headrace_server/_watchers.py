@@ -34,7 +34,8 @@ class Watchers:
 
     @contextmanager
     def seat(self) -> Iterator[None]:
-        """Hold a seat. Raises TooManyWatchers when there is none."""
+        """Hold a seat. Raises TooManyWatchers when there is none, GoingAway when watchers are being sent away."""
+        self.drain.check()
         if self._seated >= self._limit:
             raise TooManyWatchers(self._limit)
         self._seated += 1

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TELL_WATCHERS = 2.0
 """Seconds that watchers get to read that the server is going away."""
+LAST_REPLIES = 0.5
+"""Seconds that the replies of the last unary calls get to leave."""
 LAST_WRITES = 6.0
 """Seconds that jobs which were accepted before the end get to be stored; above what one command may take."""
 
@@ -51,7 +53,8 @@ class Server:
         )
         self._pulse = Pulse(broker=self._broker, service=SERVICE)
         self._watchers = Watchers(limit=settings.max_watchers)
-        self._streams = Drain()
+        self._drain = Drain()
+        self._calls = CallInterceptor(drain=self._drain)
         self._service = JobService(
             broker=self._broker,
             subscription=self._subscription,
@@ -99,8 +102,9 @@ class Server:
             _log.info("draining", watchers=self._watchers.seated)
             await self._pulse.end()
             await self._watchers.send_away(within=TELL_WATCHERS)
-            self._streams.begin()
-            await server.stop(self._settings.grace)
+            self._drain.begin()
+            await self._calls.settle()
+            await self._stop(server)
             await self._finish_writes()
         await self._roles.stop()
         await self._broker.aclose()
@@ -109,7 +113,7 @@ class Server:
 
     def _build(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(streams=self._streams)],
+            interceptors=[self._calls],
             options=channel_options(self._settings),
             maximum_concurrent_rpcs=concurrent_calls(self._settings),
         )
@@ -118,6 +122,17 @@ class Server:
         if self._settings.reflection:
             add_reflection(server, (SERVICE, HEALTH))
         return server
+
+    async def _stop(self, server: grpc.aio.Server) -> None:
+        """Let unary calls end within the grace. Streams that are left then belong to clients that do not read: not
+        even a status reaches them.
+        """
+        stopping = asyncio.create_task(server.stop(self._settings.grace), name="grpc-stop")
+        quiet = asyncio.create_task(self._calls.quiet(), name="quiet")
+        await asyncio.wait({stopping, quiet}, return_when=asyncio.FIRST_COMPLETED)
+        quiet.cancel()
+        await server.stop(min(LAST_REPLIES, self._settings.grace))
+        await stopping
 
     async def _finish_writes(self) -> None:
         try:

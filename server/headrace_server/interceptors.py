@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
+SETTLE = (0.05, 1.0)
+"""Seconds without a new call after which a drained server counts as settled, and the longest wait for that."""
 UNARY_LIMIT = 30.0
 """Seconds that the server gives a unary call. Far above what a call to the store may take; it ends what hangs."""
 
@@ -39,12 +41,34 @@ _log = structlog.get_logger("headrace_server.calls")
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the server. `streams` ends streams that are still open late in a shutdown."""
+    """Wraps every handler of the server. `drain` refuses new calls and ends streams that are still open."""
 
-    def __init__(self, *, streams: Drain, unary_limit: float = UNARY_LIMIT) -> None:
-        self._streams = streams
+    def __init__(self, *, drain: Drain, unary_limit: float = UNARY_LIMIT) -> None:
+        self._drain = drain
         self._unary_limit = unary_limit
         self._wrapped: dict[str, Handler] = {}
+        self._unary_calls = 0
+        self._came = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    async def settle(self) -> None:
+        """Return when new calls have stopped coming, now that all are refused. Those that grpc has accepted and not yet
+        handed on when it stops are cut off as CANCELLED, which clients do not take for a reason to try again.
+        """
+        spell, longest = SETTLE
+        give_up = time.monotonic() + longest
+        while time.monotonic() < give_up:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(spell):
+                    await self._came.wait()
+            except TimeoutError:
+                return
+
+    async def quiet(self) -> None:
+        """Return when no unary call is under way."""
+        await self._quiet.wait()
 
     async def intercept_service(
         self,
@@ -52,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """The handler of the method, wrapped; for an unknown method one that says so with details."""
+        self._came.set()
         method = handler_call_details.method
         found = self._wrapped.get(method)
         if found is None:
@@ -71,6 +96,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _limited(self, behaviour: Any) -> Any:
         async def unary(request: Any, context: Context) -> Any:
+            self._drain.check()
+            self._unary_calls += 1
+            self._quiet.clear()
             limit = asyncio.timeout(self._unary_limit)
             try:
                 async with limit:
@@ -79,12 +107,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if limit.expired():
                     raise TookTooLong(self._unary_limit) from None
                 raise
+            finally:
+                self._unary_calls -= 1
+                if not self._unary_calls:
+                    self._quiet.set()
 
         return unary
 
     def _streamed(self, behaviour: Any) -> Any:
         async def stream(request: Any, context: Context) -> None:
-            async with self._streams.interrupts():
+            async with self._drain.interrupts():
                 answer = behaviour(request, context)
                 if not inspect.isasyncgen(answer):
                     await answer  # it writes to the context by itself, as the health service's Watch does
