@@ -1,7 +1,9 @@
 """What `headrace dev` writes: the lines of its programs, each under its name, and its own."""
 
+import os
 import re
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.text import Text
@@ -11,34 +13,48 @@ _VALKEY_STAMP = re.compile(r"^\d+:(\w \d\d \w{3} \d{4} [\d:.]+ [-.*#]|signal-han
 
 
 class DevConsole:
-    """Standard output, coloured where it is a terminal (NO_COLOR and FORCE_COLOR are heard). When nobody reads it
-    any more, `closed` turns true and nothing is written.
+    """Standard output, coloured where it is a terminal (NO_COLOR and FORCE_COLOR are heard). When its reader has gone
+    away, nothing more is written, and `on_closed`, if somebody has set it, is called once.
     """
 
     def __init__(self) -> None:
-        self.closed = False
-        self._console = Console(highlight=False, soft_wrap=True)
+        self.on_closed: Callable[[], None] = _nothing
+        self._console = _Console(self._close)
 
     def line(self, name: str, text: str) -> None:
         """One line of a program's output."""
-        self._write(_prefixed(name, Text.from_ansi(_VALKEY_STAMP.sub("", text) if name == "valkey" else text)))
+        self._console.print(_prefixed(name, Text.from_ansi(_VALKEY_STAMP.sub("", text) if name == "valkey" else text)))
 
     def say(self, text: str, style: str = "") -> None:
         """One line of our own among those of the programs."""
-        self._write(_prefixed("headrace", Text(text, style)))
+        self._console.print(_prefixed("headrace", Text(text, style)))
 
     def show(self, text: Text) -> None:
         """A block of our own, without a prefix."""
-        self._write(text)
+        self._console.print(text)
 
-    def _write(self, text: Text) -> None:
-        if self.closed:
-            return
-        try:
-            self._console.print(text)
-        except BrokenPipeError:
-            self.closed = True
-            sys.stdout = None  # nothing may flush into the broken pipe at exit
+    def _close(self) -> None:
+        self.on_closed()
+
+
+class _Console(Console):
+    """A broken pipe ends rich's own console with SystemExit, in whatever task happens to write; ours asks to stop."""
+
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        super().__init__(highlight=False, soft_wrap=True)
+        self._on_closed = on_closed
+
+    def on_broken_pipe(self) -> None:
+        """The reader is gone: write to nobody from now on, also when Python flushes at the exit."""
+        self.quiet = True
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, sys.stdout.fileno())
+        os.close(nobody)
+        self._on_closed()
+
+
+def _nothing() -> None:
+    return
 
 
 def _prefixed(name: str, text: Text) -> Text:

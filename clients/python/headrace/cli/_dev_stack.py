@@ -27,7 +27,8 @@ class Stack:
         self._killed = False
 
     async def __aenter__(self) -> Self:
-        """Begin to listen to signals."""
+        """Begin to listen to signals, and for the end of whoever reads the output."""
+        self._console.on_closed = self._over.set
         for number in _STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         return self
