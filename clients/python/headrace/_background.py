@@ -6,7 +6,8 @@ import asyncio
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from headrace.errors import ClientClosed
 
@@ -26,6 +27,7 @@ class BackgroundLoop:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self) -> None:
+        self._ending = False
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="headrace-client", daemon=True)
         self._thread.start()
@@ -36,6 +38,8 @@ class BackgroundLoop:
     @classmethod
     def shared(cls) -> Self:
         """The loop of this process, started on first use."""
+        if (shared := cls._shared) is not None:
+            return shared
         with cls._lock:
             if cls._shared is None:
                 cls._shared = cls()
@@ -46,21 +50,26 @@ class BackgroundLoop:
         if threading.current_thread() is self._thread:
             work.close()
             raise ClientClosed("the sync client cannot be used from its own event loop")
+        errand = _Errand(work)
         try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._loop.call_soon_threadsafe(errand.start)
         except RuntimeError:
             work.close()
             raise ClientClosed("the interpreter is shutting down") from None
         try:
-            return future.result()
+            return errand.wait()
         except BaseException:
-            future.cancel()
+            if self._ending:
+                # Only a daemon thread can still wait while the interpreter ends: it stops here like any other of its
+                # kind, rather than print an exception that means nothing.
+                threading.Event().wait()
+            self._loop.call_soon_threadsafe(errand.cancel)
             raise
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Start `work` on the loop without waiting; for finalizers, which must not block and may run on any thread."""
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._loop.call_soon_threadsafe(_Errand(work).start)
         except RuntimeError:
             work.close()  # The loop has ended, and with it all that there was to finish.
 
@@ -73,6 +82,7 @@ class BackgroundLoop:
             runner.run(self._stopping.wait())
 
     def _stop(self) -> None:
+        self._ending = True
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=2)
 
@@ -81,6 +91,42 @@ class BackgroundLoop:
         """In a forked child the thread does not exist, and the lock may be held by one that does not either."""
         cls._shared = None
         cls._lock = threading.Lock()
+
+
+class _Errand(Generic[_T]):
+    """One piece of work that a thread waits for while the loop does it.
+
+    Not asyncio.run_coroutine_threadsafe: a Ctrl-C at the wrong instant leaves the lock inside its future held, and the
+    loop then waits for that lock for ever. A SimpleQueue cannot be left in such a state.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, _T]) -> None:
+        self._work = work
+        self._task: asyncio.Task[_T] | None = None
+        self._done: SimpleQueue[asyncio.Task[_T]] = SimpleQueue()
+
+    def start(self) -> None:
+        """On the loop: begin."""
+        self._task = asyncio.get_running_loop().create_task(self._work, name="headrace-client-call")
+        self._task.add_done_callback(self._done.put)
+
+    def cancel(self) -> None:
+        """On the loop, after `start`: give up."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def wait(self) -> _T:
+        """In the waiting thread: what the work returns or raises.
+
+        Looks up twice a second: Python does not notice a Ctrl-C that comes in the instant before a thread goes to
+        sleep until it wakes up.
+        """
+        while True:
+            try:
+                task = self._done.get(timeout=0.5)
+            except Empty:
+                continue
+            return task.result()
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc
 
@@ -70,6 +70,10 @@ def resolve_target(target: str | None) -> str:
 
 class Connection:
     """The channel of one client. Opened on first use, by the event loop that it then belongs to."""
+
+    _open_ones: ClassVar[int] = 0
+    _spoiled: ClassVar[bool] = False
+    """This process was forked while its parent had a channel open: calls of gRPC would hang in it."""
 
     def __init__(self, *, target: str) -> None:
         self.target = target
@@ -137,19 +141,33 @@ class Connection:
         """Close the channel; calls under way end with ClientClosed. Safe twice."""
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
+        if channel is not None and self._pid == os.getpid():
+            Connection._open_ones -= 1
             await channel.close()
 
     def _open(self) -> grpc.aio.Channel:
         self.check_open()
+        if self._spoiled:
+            raise ClientClosed(
+                "gRPC does not survive a fork: close all clients before you fork, or start processes by `spawn`"
+            )
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
             raise ClientClosed("this client belongs to another event loop; make a new one in each loop")
         if self._channel is None:
+            Connection._open_ones += 1
             self._loop = loop
             self._channel = grpc.aio.insecure_channel(self.target, options=_options(self.target))
             self._stub = JobServiceStub(self._channel)
         return self._channel
+
+    @classmethod
+    def _forked(cls) -> None:
+        cls._spoiled = cls._spoiled or cls._open_ones > 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Connection._forked)  # noqa: SLF001 - its own class
 
 
 def _options(target: str) -> list[tuple[str, Any]]:

@@ -310,15 +310,24 @@ class AsyncClient:
 
     async def _ended(self, job_id: str, timeout: float | None) -> Job:
         """The job once it has ended."""
-        state = ""
+        told: list[JobState] = []
         try:
-            async with asyncio.timeout(timeout) as scope, contextlib.aclosing(self.watch(job_id)) as events:
-                async for event in events:
-                    state = f"; it is {event.state}"
-                    if event.job is not None and event.job.state.is_terminal:
-                        return event.job
-                return await self.get(job_id)
+            async with asyncio.timeout(timeout) as scope:
+                while True:
+                    # Steps that the record has dropped do not matter here: the watch starts afresh.
+                    with contextlib.suppress(errors.HistoryGap):
+                        return await self._watch_end(job_id, told)
         except TimeoutError as error:
             if not scope.expired():
                 raise  # The deadline of a call, not ours.
+            state = f"; it is {told[-1]}" if told else ""
             raise errors.DeadlineExceeded(f"job {job_id} has not ended within {timeout:g} s{state}") from error
+
+    async def _watch_end(self, job_id: str, told: list[JobState]) -> Job:
+        """The job once it has ended; notes its states in `told`."""
+        async with contextlib.aclosing(self.watch(job_id)) as events:
+            async for event in events:
+                told[:] = [event.state]
+                if event.job is not None and event.job.state.is_terminal:
+                    return event.job
+        return await self.get(job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -284,4 +285,6 @@ class Client:
 
 
 async def _finish(events: AsyncGenerator[StatusEvent, None]) -> None:
-    await events.aclose()
+    # Refused while a step of it still runs: that one was cancelled, and ends the generator by itself.
+    with contextlib.suppress(RuntimeError):
+        await events.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,9 +36,15 @@ def enqueue(
     ] = None,
     queue: Annotated[str, typer.Option("--queue", "-q", metavar="QUEUE", help="Queue to wait in.")] = "default",
     priority: Annotated[Priority, typer.Option(help="How soon it is claimed.")] = Priority.NORMAL,
-    delay: Annotated[str | None, typer.Option(metavar="DURATION", help="Wait until it may run: 3s, 1m30s, 2h.")] = None,
+    delay: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_duration, metavar="DURATION", help="Wait until it may run: 3s, 1m30s, 2h."),
+    ] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When it may run: ISO 8601; local time unless it names a zone.")
+        datetime | None,
+        typer.Option(
+            parser=parse_time, metavar="TIME", help="When it may run: ISO 8601; local time unless it names a zone."
+        ),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="A fact to find it by; repeatable.")
@@ -46,7 +53,8 @@ def enqueue(
         int | None, typer.Option(metavar="N", min=1, max=1_000, help="Attempts in all; else 5.")
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Longest run of one attempt; else no limit.")
+        timedelta | None,
+        typer.Option(parser=parse_duration, metavar="DURATION", help="Longest run of one attempt; else no limit."),
     ] = None,
     request_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Names this request: the same again finds the first job.")
@@ -71,9 +79,9 @@ def enqueue(
         payload.data,
         queue=queue,
         priority=priority,
-        delay=None if delay is None else parse_duration(delay),
-        schedule_time=None if at is None else parse_time(at),
-        attempt_timeout=None if timeout is None else parse_duration(timeout),
+        delay=delay,
+        schedule_time=at,
+        attempt_timeout=timeout,
         retry=None if max_attempts is None else RetryPolicy(max_attempts=max_attempts),
         labels=parse_labels(label or []),
         request_id=request_id,
