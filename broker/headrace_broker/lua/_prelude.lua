@@ -55,10 +55,11 @@ local FIELDS = {
   'state', 'version', 'queue', 'priority', 'attempt', 'created', 'history', 'token', 'entry', 'crashes',
   'expires', 'retention', 'started', 'lease', 'due', 'worker',
 }
--- Reads what the transitions need of a record; nil where there is none.
+-- Reads what the transitions need of a record; nil where there is none, or where its key is no hash: one broken record
+-- must not keep all others from moving.
 local function load(id)
-  local f = redis.call('HMGET', job_key(id), unpack(FIELDS))
-  if not f[1] then return nil end
+  local f = redis.pcall('HMGET', job_key(id), unpack(FIELDS))
+  if f.err or not f[1] then return nil end
   return {
     id = id, state = f[1], version = tonumber(f[2]), queue = f[3], priority = f[4] or 'normal',
     attempt = tonumber(f[5] or 0), created = tonumber(f[6]), history = f[7], token = f[8], entry = f[9],
@@ -128,10 +129,10 @@ local function drop(key, entry)
   redis.call('XACK', key, 'workers', entry)
   redis.call('XDEL', key, entry)
 end
--- The same for the entry that a running job was claimed with: 'priority entry-id'.
-local function drop_claimed(job)
+-- Where the entry is that a running job was claimed with, kept as 'priority entry-id': its stream, its id.
+local function claimed_at(job)
   local space = string.find(job.entry, ' ', 1, true)
-  drop(ready_key(job.queue, string.sub(job.entry, 1, space - 1)), string.sub(job.entry, space + 1))
+  return ready_key(job.queue, string.sub(job.entry, 1, space - 1)), string.sub(job.entry, space + 1)
 end
 
 -- Puts a job on the schedule; at the end, `ring_promoters` wakes the sleepers if it is the next one of its queue.

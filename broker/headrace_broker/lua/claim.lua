@@ -29,11 +29,13 @@ local function give(job)
   want = want - 1
 end
 
+local function runs(job, place) return job and job.state == 'PROCESSING' and job.entry == place end
+
 local function take(queue, priority, entry, id)
   local key, place = ready_key(queue, priority), priority .. ' ' .. entry
   local job = id and load(id)
-  if job and job.state == 'PROCESSING' and job.entry == place then
-    if job.token == TOKEN then give(job) end -- claimed by the call whose reply was lost; else: runs already
+  if runs(job, place) then
+    return -- and is given already, where the call whose reply was lost had claimed it
   elseif not job or job.state ~= 'QUEUED' then
     drop(key, entry)
   elseif job.expires and job.expires <= NOW then
@@ -52,15 +54,34 @@ local function take(queue, priority, entry, id)
   end
 end
 
-if ARGV[5] == '1' then
+-- Visits all entries that are pending for this worker; it has no more of them than it runs jobs, and a few.
+local function each_pending(visit)
   for i = 7, last_stream, 2 do
-    local key = ready_key(ARGV[i], ARGV[i + 1])
+    local key, from = ready_key(ARGV[i], ARGV[i + 1]), '-'
     ensure_group(key)
-    for _, pending in ipairs(redis.call('XPENDING', key, 'workers', '-', '+', READS, WORKER)) do
-      local entry = redis.call('XRANGE', key, pending[1], pending[1])[1]
-      take(ARGV[i], ARGV[i + 1], pending[1], entry and entry[2][2])
-    end
+    repeat
+      local page = redis.call('XPENDING', key, 'workers', from, '+', READS, WORKER)
+      for _, pending in ipairs(page) do
+        local entry = redis.call('XRANGE', key, pending[1], pending[1])[1]
+        visit(ARGV[i], ARGV[i + 1], pending[1], entry and entry[2][2])
+        from = '(' .. pending[1]
+      end
+    until #page < READS
   end
+end
+
+-- The jobs of the lost call come first, so that what was delivered since then cannot make them too many.
+if ARGV[5] == '1' then
+  local others = {}
+  each_pending(function(queue, priority, entry, id)
+    local job = id and load(id)
+    if not runs(job, priority .. ' ' .. entry) then
+      others[#others + 1] = {queue, priority, entry, id}
+    elseif job.token == TOKEN then
+      give(job)
+    end
+  end)
+  for _, other in ipairs(others) do take(unpack(other, 1, 4)) end
 end
 -- A delivery that waited too long for its claim may have been taken from this worker: then it is not ours to run.
 for i = last_stream + 1, #ARGV, 4 do

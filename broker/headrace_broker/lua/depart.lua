@@ -8,8 +8,9 @@ local WORKER = ARGV[1]
 local LIMIT = 500
 local returned = 0
 
+expect(SHARD .. 'workers', 'zset')
+for i = 2, #ARGV do expect_queue(ARGV[i]) end
 for i = 2, #ARGV do
-  expect_queue(ARGV[i])
   for _, priority in ipairs(PRIORITIES) do
     local key = ready_key(ARGV[i], priority)
     if checked[key] == 'there' then

@@ -7,9 +7,9 @@
 -- Reply    number of jobs looked at; the limit means that there may be more
 local left = tonumber(ARGV[1])
 
+for i = 2, #ARGV do expect_queue(ARGV[i]) end
 for i = 2, #ARGV do
   local queue = ARGV[i]
-  expect_queue(queue)
   local ids = redis.call('ZRANGEBYSCORE', expiring_key(queue), '-inf', NOW, 'LIMIT', 0, left)
   for _, id in ipairs(ids) do
     local job = load(id)

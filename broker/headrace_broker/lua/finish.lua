@@ -61,7 +61,7 @@ for i = 1, #ARGV, WIDTH do
   else
     if job.state == 'PROCESSING' then
       WRITE[kind](job, reason, detail, word, data)
-      drop_claimed(job)
+      drop(claimed_at(job))
     end
     reply[#reply + 1] = 'WRITTEN'
   end

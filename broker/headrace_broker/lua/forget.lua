@@ -14,10 +14,13 @@ local function facts(pairs_list)
   return t
 end
 
+expect(SHARD .. 'workers', 'zset')
+for i = 2, #ARGV do
+  for _, priority in ipairs(PRIORITIES) do expect(ready_key(ARGV[i], priority), 'stream') end
+end
 for i = 2, #ARGV do
   for _, priority in ipairs(PRIORITIES) do
     local key = ready_key(ARGV[i], priority)
-    expect(key, 'stream')
     if checked[key] == 'there' then
       ensure_group(key)
       for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', key, 'workers')) do

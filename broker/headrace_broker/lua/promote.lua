@@ -1,5 +1,6 @@
-#!lua
+#!lua flags=allow-oom
 -- Moves due jobs to their streams: SCHEDULED or RETRYING → QUEUED; one whose expire_time has passed ends instead.
+-- Allowed when memory is out: a due job that could not move would never end, and so never give its memory back.
 -- KEYS[1]  '{namespace:shard}:queues'
 -- ARGV[1]  limit: jobs at the most
 -- ARGV     the queues to look at
@@ -8,9 +9,9 @@
 local limit = tonumber(ARGV[1])
 local taken, more, next_due = 0, 0, 0
 
+for i = 2, #ARGV do expect_queue(ARGV[i]) end
 for i = 2, #ARGV do
   local queue = ARGV[i]
-  expect_queue(queue)
   local ids = redis.call('ZRANGEBYSCORE', due_key(queue), '-inf', NOW, 'LIMIT', 0, limit - taken)
   for _, id in ipairs(ids) do
     local job = load(id)

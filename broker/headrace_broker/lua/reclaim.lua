@@ -14,6 +14,7 @@ local LEASE, MAX_CRASHES = tonumber(ARGV[1]), tonumber(ARGV[3])
 local left = tonumber(ARGV[2])
 local pulse = SHARD .. 'pulse'
 
+for i = 5, #ARGV do expect_queue(ARGV[i]) end
 local seen, hold = unpack(redis.call('HMGET', pulse, 'seen', 'hold'))
 hold = tonumber(hold or 0)
 if seen and NOW - tonumber(seen) > LEASE / 3 then hold = NOW + LEASE end
@@ -51,7 +52,6 @@ local function look(key, priority, pending)
 end
 
 for i = 5, #ARGV do
-  expect_queue(ARGV[i])
   for _, priority in ipairs(PRIORITIES) do
     local key = ready_key(ARGV[i], priority)
     if left > 0 and checked[key] == 'there' then

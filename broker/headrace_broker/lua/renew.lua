@@ -8,13 +8,26 @@
 -- Reply    for each job 1, or 0 where the lease belongs to someone else by now or the job has ended
 local WORKER = ARGV[1]
 
-local reply = {}
+local held = {}
 for i = 4, #ARGV, 2 do
   local job = load(ARGV[i])
   if job and job.state == 'PROCESSING' and job.token == ARGV[i + 1] then
-    local space = string.find(job.entry, ' ', 1, true)
-    local key = ready_key(job.queue, string.sub(job.entry, 1, space - 1))
-    redis.call('XCLAIM', key, 'workers', WORKER, 0, string.sub(job.entry, space + 1), 'JUSTID')
+    local key = claimed_at(job)
+    expect(key, 'stream')
+    held[i] = job
+  end
+end
+if ARGV[2] ~= '' then
+  expect(SHARD .. 'workers', 'zset')
+  expect(SHARD .. 'worker:' .. WORKER, 'hash')
+end
+
+local reply = {}
+for i = 4, #ARGV, 2 do
+  if held[i] then
+    local key, entry = claimed_at(held[i])
+    ensure_group(key)
+    redis.call('XCLAIM', key, 'workers', WORKER, 0, entry, 'JUSTID')
     reply[#reply + 1] = 1
   else
     reply[#reply + 1] = 0

@@ -7,11 +7,13 @@
 -- Reply    number of dead letters deleted; the limit means that there may be more
 local left = tonumber(ARGV[2])
 
+for i = 3, #ARGV do expect(dead_key(ARGV[i]), 'zset') end
 for i = 3, #ARGV do
   local key = dead_key(ARGV[i])
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', NOW - tonumber(ARGV[1]), 'LIMIT', 0, left)
   for _, id in ipairs(ids) do
-    if redis.call('HGET', job_key(id), 'state') == 'FAILED' then redis.call('UNLINK', job_key(id)) end
+    local job = load(id)
+    if job and job.state == 'FAILED' then redis.call('UNLINK', job_key(id)) end
     redis.call('ZREM', key, id)
   end
   left = left - #ids

@@ -1,0 +1,82 @@
+"""The broker room's fixtures: the whole state in one dict, the events that scripts publish, stores of its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from broker.audit import audit
+from broker.hearing import Hearing
+from broker.state import Dump, now_ms, wipe
+from harness.stores import STORES, Store
+from headrace_broker import Broker
+
+
+@pytest.fixture
+async def store_broker(store_broker: Broker) -> AsyncIterator[Broker]:
+    """As everywhere; and afterwards its namespace is audited (see audit.py), then emptied."""
+    yield store_broker
+    await audit(store_broker)
+    await wipe(store_broker)
+
+
+@pytest.fixture
+async def broker(broker: Broker) -> AsyncIterator[Broker]:
+    """As everywhere; audited and emptied afterwards."""
+    yield broker
+    await audit(broker)
+    await wipe(broker)
+
+
+@pytest.fixture
+async def dump(store_broker: Broker) -> Dump:
+    """See Dump: the whole state of `store_broker`'s namespace."""
+    return Dump(store_broker, since_ms=await now_ms(store_broker))
+
+
+@pytest.fixture
+async def heard(store_broker: Broker) -> AsyncIterator[Hearing]:
+    """`await heard.of(A, B)` at first; then `await heard.events(A)`: what was published of a job, as lines."""
+    hearing = Hearing(store_broker)
+    yield hearing
+    await hearing.aclose()
+
+
+@pytest.fixture(scope="session")
+def _spare_valkey9(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(data=tmp_path_factory.mktemp("spare-valkey9"), options=("--appendonly", "no"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def _spare_redis7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(data=tmp_path_factory.mktemp("spare-redis7"), options=("--appendonly", "no"), server="redis-server")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=STORES)
+def spare(request: pytest.FixtureRequest) -> str:
+    """The URL of a store that only this room uses, so that its tests may flush, starve and disconnect it."""
+    store: Store = request.getfixturevalue(f"_spare_{request.param}")
+    return store.url
+
+
+@pytest.fixture
+async def spare_broker(spare: str, namespace: str) -> AsyncIterator[Broker]:
+    """A Broker on a store that may be flushed, starved and disconnected; audited afterwards."""
+    async with Broker(url=spare, namespace=namespace) as one:
+        yield one
+        await one.redis.config_set("maxmemory", 0)
+        await audit(one)
+        await one.redis.flushall()
+
+
+@pytest.fixture
+def starve(spare_broker: Broker) -> Callable[[], object]:
+    """Out of memory is the spare store from `await starve()` on."""
+
+    async def starve_now() -> None:
+        await spare_broker.redis.config_set("maxmemory", 1)
+
+    return starve_now
