@@ -73,8 +73,8 @@ def _plain(value: Value, path: _Path) -> object:
 def _number(number: float, path: _Path) -> int | float:
     if not math.isfinite(number):
         raise _BadNumber(path, f"must be a finite number; got {number}")
-    if not number.is_integer():
-        return number
+    if not number.is_integer() or (number == 0 and math.copysign(1, number) < 0):
+        return number  # -0.0 is no integer: 0 has no sign
     if abs(number) > MAX_EXACT:
         raise _BadNumber(
             path,

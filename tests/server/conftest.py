@@ -107,7 +107,7 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def serve(valkey: str, namespace: str) -> AsyncIterator[Serve]:
-    """Starts a server with the settings it is given (`await serve(heartbeat=0.1)`); it is stopped when the test ends."""
+    """Start servers with the settings that a test gives; they are stopped when it ends."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Server:
@@ -134,8 +134,8 @@ async def connect() -> AsyncIterator[Callable[[Server], grpc.aio.Channel]]:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    """A running server with the default settings, but for a heartbeat that tests need not wait for."""
-    return await serve(heartbeat=0.2)
+    """A running server with the default settings."""
+    return await serve()
 
 
 @pytest.fixture

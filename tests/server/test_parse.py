@@ -99,8 +99,8 @@ def test_a_moment_that_has_passed_means_at_once():
 
 def test_json_is_rendered_once():
     """JSON is stored as compact UTF-8 text in which integral numbers are integers."""
-    value = ParseDict({"b": [1, 2.5, -0.0, None, True, "ÿ\n"], "a": {}}, Value())
-    assert _spec_of(json=value).payload == '{"a":{},"b":[1,2.5,0,null,true,"ÿ\\n"]}'.encode()
+    value = ParseDict({"b": [1, 2.5, -0.0, 0.0, None, True, "ÿ\n"], "a": {}}, Value())
+    assert _spec_of(json=value).payload == '{"a":{},"b":[1,2.5,-0.0,0,null,true,"ÿ\\n"]}'.encode()
     assert _spec_of(json=value).content_type == house.JSON
 
 

@@ -15,7 +15,7 @@ from headrace.v1.job_service_pb2_grpc import JobServiceStub
 from headrace_server.app import TELL_WATCHERS, Server
 from headrace_server.errors import CannotStart
 
-from .conftest import Hands, Serve, answer_of, next_message
+from .conftest import Hands, Serve, answer_of, next_message, refused
 
 Kind = StreamStatusResponse.Kind
 Connect = Callable[[Server], grpc.aio.Channel]
@@ -48,6 +48,8 @@ async def test_everyone_is_told(serve: Serve, connect: Connect):
     assert (farewell.kind, farewell.version) == (Kind.KIND_GOING_AWAY, 1)
     assert await next_message(watch) is grpc.aio.EOF
     assert await watch.code() == grpc.StatusCode.OK
+    for health in healths:
+        assert (await refused(health.read())).reason == "GOING_AWAY"
     await stopping
     assert time.monotonic() - began < TELL_WATCHERS
 

@@ -52,6 +52,12 @@ def _versions(messages: list[StreamStatusResponse]) -> list[int]:
     return [one.version for one in messages]
 
 
+@pytest.fixture
+async def quick(serve: Serve, connect: Callable[[Server], grpc.aio.Channel]) -> JobServiceStub:
+    """The JobService of a server whose heartbeats a test can wait for. The others must do without any."""
+    return JobServiceStub(connect(await serve(heartbeat=0.2)))
+
+
 async def test_a_life_as_it_is_watched(stub: JobServiceStub, hands: Hands):
     """First a snapshot, then every transition with version +1, then OK; the last message holds the whole job."""
     job_id = await _store_job(stub, payload=b"{}")
@@ -188,19 +194,19 @@ async def test_progress(stub: JobServiceStub, hands: Hands):
     assert (await next_news(resumed)).progress == told.progress
 
 
-async def test_heartbeats(stub: JobServiceStub):
+async def test_heartbeats(quick: JobServiceStub):
     """A watch in which nothing happens sends heartbeats that say where the client stands."""
-    call = _watch(stub, await _store_job(stub, delay=Duration(seconds=60)))
+    call = _watch(quick, await _store_job(quick, delay=Duration(seconds=60)))
     await next_message(call)
     for _ in range(2):
         beat = await next_message(call, within=2)
         assert (beat.kind, beat.version, beat.state) == (Kind.KIND_HEARTBEAT, 1, Job.STATE_SCHEDULED)
 
 
-async def test_a_word_that_pubsub_lost(stub: JobServiceStub, broker: Broker, hands: Hands):
+async def test_a_word_that_pubsub_lost(quick: JobServiceStub, broker: Broker, hands: Hands):
     """What pub/sub lost is found at the next heartbeat: the record is written here without ringing any bell."""
-    job_id = await _store_job(stub)
-    call = _watch(stub, job_id)
+    job_id = await _store_job(quick)
+    call = _watch(quick, job_id)
     await next_news(call)
     record = broker.shard(0).job(job_id)
     history = await broker.redis.hget(record, "history")
@@ -242,24 +248,36 @@ async def test_no_retention(stub: JobServiceStub, hands: Hands):
     assert [one.state for one in told] == [Job.STATE_PROCESSING, Job.STATE_SUCCEEDED]
 
 
-async def test_a_record_that_vanishes(stub: JobServiceStub, broker: Broker):
-    """A watch of a job whose record is lost ends as NOT_FOUND instead of waiting for ever."""
+async def test_a_last_word_without_a_record(stub: JobServiceStub, broker: Broker):
+    """The end is told by the event itself where the record was gone before it could be read."""
     job_id = await _store_job(stub)
     call = _watch(stub, job_id)
+    await next_news(call)
+    shard = broker.shard(0)
+    await broker.redis.delete(shard.job(job_id))
+    await broker.redis.execute_command("SPUBLISH", shard.event(job_id), f"{job_id}|2|EXPIRED|1800000000000|0||")
+    (last,) = await rest_of(call)
+    assert (last.version, last.state, last.HasField("job")) == (2, Job.STATE_EXPIRED, False)
+
+
+async def test_a_record_that_vanishes(quick: JobServiceStub, broker: Broker):
+    """A watch of a job whose record is lost ends as NOT_FOUND instead of waiting for ever."""
+    job_id = await _store_job(quick)
+    call = _watch(quick, job_id)
     await next_news(call)
     await broker.redis.delete(broker.shard(0).job(job_id))
     answer = await refused(next_news(call))
     assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
 
 
-async def test_a_requeue_after_the_end(stub: JobServiceStub, broker: Broker, hands: Hands):
+async def test_a_requeue_after_the_end(quick: JobServiceStub, broker: Broker, hands: Hands):
     """A resumed watch goes on beyond a FAILED that a requeue has left behind; only the present state can end it."""
-    job_id = await _store_job(stub)
+    job_id = await _store_job(quick)
     await hands.run(Failed(failure=BOOM))
     record = broker.shard(0).job(job_id)
     history = await broker.redis.hget(record, "history")
     await broker.redis.hset(record, mapping={"version": 4, "state": "QUEUED", "history": history + b"\nq9,1,REQUEUED"})
-    call = _watch(stub, job_id, after_version=2)
+    call = _watch(quick, job_id, after_version=2)
     assert [(await next_news(call)).state for _ in range(2)] == [Job.STATE_FAILED, Job.STATE_QUEUED]
     assert (await next_message(call)).kind == Kind.KIND_HEARTBEAT
 
