@@ -92,6 +92,8 @@ class Server:
         self._roles.start("pulse", self._pulse.run)
         self._grpc = server
         await server.start()
+        if not self._settings.is_local():
+            _log.warning("whoever reaches this address may enqueue and read jobs", listen=self._settings.listen)
         store = f"{info.server} {info.version}, {info.persistence}"
         _log.info("serving", listen=self._settings.listen, port=self.port, store=store)
 

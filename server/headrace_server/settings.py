@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Self
 
@@ -118,6 +119,16 @@ class ServerSettings(BrokerSettings):
                 f"plus {ENVELOPE} bytes for the rest of a request"
             )
         return self
+
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if self.listen.startswith("unix:") or host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name, which may stand for anything
+            return False
 
     def pace(self) -> Pace:
         """The times of a watch."""

@@ -158,6 +158,23 @@ def test_listen(listen: str):
     assert ServerSettings(listen=listen).listen == listen
 
 
+@pytest.mark.parametrize(
+    ("listen", "local"),
+    [
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:/tmp/x", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("example.org:1", False),
+    ],
+)
+def test_is_local(listen: str, *, local: bool):
+    """The server knows whether other machines can reach it, and warns when they can."""
+    assert ServerSettings(listen=listen).is_local() is local
+
+
 @pytest.mark.parametrize("listen", ["", ":1", "host", "host:", "host:x", "::1:5", "host:65536", "unix:", "a b:1"])
 def test_listen_refused(listen: str):
     """What is no address is refused."""
