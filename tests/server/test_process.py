@@ -14,6 +14,7 @@ from harness.stores import Store
 from headrace.v1.job_pb2 import JobSpec
 from headrace.v1.job_service_pb2 import EnqueueRequest
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
+from headrace_server.__main__ import main
 from headrace_server.settings import ServerSettings
 
 SERVING = r'"port": (\d+)'
@@ -73,13 +74,25 @@ def test_help(start: Callable[..., Process]):
     ],
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
 )
-def test_wrong_settings(start: Callable[..., Process], environment: dict[str, str], line: str):
+def test_wrong_settings(
+    environment: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """A wrong setting is one line that names it, the problem and the value; the exit code is 2."""
-    process = start(**environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as left:
+        main([])
+    told = capsys.readouterr().err
+    assert left.value.code == 2
+    assert re.fullmatch(rf"headrace-server: {line}.*\n", told), told
+    assert "hunter2" not in told
+
+
+def test_wrong_setting_of_the_program(start: Callable[..., Process]):
+    """The program says so too, and nothing else."""
+    process = start("--shards", "0")
     assert process.wait() == 2
-    assert re.search(rf"^headrace-server: {line}", process.output), process.output
-    assert len(process.lines) == 1
-    assert "hunter2" not in process.output
+    assert process.lines == ["headrace-server: HEADRACE_SHARDS: input should be greater than or equal to 1; got '0'"]
 
 
 def test_unknown_option(start: Callable[..., Process]):
