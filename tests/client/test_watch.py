@@ -127,7 +127,7 @@ async def watch(
     scripted: ScriptedServer,
     *scripts: Script,
     after_version: int | None = None,
-    silence: float = 5.0,
+    silence: float = 60.0,
     timeout: float = 2.0,  # noqa: ASYNC109 - the one of Watch
 ) -> list[StatusEvent]:
     """Everything that a watch over these scripts tells."""
@@ -142,7 +142,7 @@ async def watch(
         silence=silence,
     )
     try:
-        async with aclosing(one.events()) as events:
+        async with asyncio.timeout(10), aclosing(one.events()) as events:
             return [event async for event in events]
     finally:
         await connection.close()

@@ -50,20 +50,19 @@ class BackgroundLoop:
         if threading.current_thread() is self._thread:
             work.close()
             raise ClientClosed("the sync client cannot be used from its own event loop")
+        if self._loop.is_closed():
+            work.close()
+            raise ClientClosed("the interpreter is shutting down")
         errand = _Errand(work)
         try:
             self._loop.call_soon_threadsafe(errand.start)
-        except RuntimeError:
-            work.close()
-            raise ClientClosed("the interpreter is shutting down") from None
-        try:
             return errand.wait()
         except BaseException:
             if self._ending:
                 # Only a daemon thread can still wait while the interpreter ends: it stops here like any other of its
                 # kind, rather than print an exception that means nothing.
                 threading.Event().wait()
-            self._loop.call_soon_threadsafe(errand.cancel)
+            self._loop.call_soon_threadsafe(errand.abandon)
             raise
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
@@ -110,9 +109,12 @@ class _Errand(Generic[_T]):
         self._task = asyncio.get_running_loop().create_task(self._work, name="headrace-client-call")
         self._task.add_done_callback(self._done.put)
 
-    def cancel(self) -> None:
-        """On the loop, after `start`: give up."""
-        if self._task is not None:
+    def abandon(self) -> None:
+        """On the loop: nobody waits any more. Cancels what still runs; how that ends is told to nobody."""
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._task.cancel()
 
     def wait(self) -> _T:
