@@ -60,7 +60,8 @@ $(CODEGEN)/.stamp: requirements-codegen.txt
 PROTOC = PATH="$(CURDIR)/$(CODEGEN)/bin:$$PATH" $(CODEGEN)/bin/python -m grpc_tools.protoc -Iproto -Ithird_party
 
 proto: $(CODEGEN)/.stamp ## write the stubs in clients/python/headrace/v1 from proto/
-	@$(PROTOC) --python_out=$(STUBS) --pyi_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_grpc_out=$(STUBS) proto/headrace/v1/*.proto
+	@$(PROTOC) --python_out=$(STUBS) --pyi_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_grpc_out=$(STUBS) \
+	  --include_source_info --descriptor_set_out=$(STUBS)/headrace/v1/descriptors.binpb proto/headrace/v1/*.proto
 	@rm -f $(STUBS)/headrace/v1/job_pb2_grpc.py*
 
 proto-check: $(CODEGEN)/.stamp setup ## fail if the contract is unclean, or the stubs differ from it

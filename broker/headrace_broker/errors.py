@@ -42,7 +42,7 @@ class StoreUnavailable(BrokerError):
 
 
 class StoreFull(BrokerError):
-    """Valkey or Redis is at its `maxmemory`. Nothing was stored."""
+    """Valkey or Redis is at its `maxmemory`. Of a call with several jobs, the first ones may be stored."""
 
 
 class StoreUnfit(BrokerError):

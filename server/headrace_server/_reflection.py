@@ -1,19 +1,28 @@
-"""Reflection under both its names, with what tools need. grpcio-reflection serves v1alpha alone, while tools ask for v1
-first; and Python's descriptors have lost the JSON names of fields, without which grpcurl prints `job_id` for `jobId`.
+"""Reflection under both its names, with what tools need.
+
+grpcio-reflection serves v1alpha alone, while tools ask for v1 first. And Python's descriptors have lost the comments of
+the contract, which `grpcurl describe` shows, and the JSON names of fields, without which it prints `job_id` for
+`jobId`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from google.protobuf.descriptor import FileDescriptor
+
+    Response = Any  # grpcio-reflection ships no types
+    Requests = AsyncIterator[Any]
+    Responses = AsyncIterator[Response]
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 _ALPHA = "grpc.reflection.v1alpha"
 _V1 = "grpc.reflection.v1"
@@ -28,14 +37,34 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Let clients ask the server for the descriptors of `services`, and of reflection itself."""
     served = (*services, f"{_ALPHA}.{_SERVICE}")
     servicer = reflection.aio.ReflectionServicer((*served, NAMES[0]), pool=_pool(served))
+    commented = _commented_files()
+
+    async def answer(requests: Requests, context: Context) -> Responses:
+        async for response in servicer.ServerReflectionInfo(requests, context):
+            yield _with_comments(response, commented)
+
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        answer,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in NAMES]
     )
+
+
+def _commented_files() -> dict[str, bytes]:
+    """The files of the contract as protoc read them, by name."""
+    packed = (files("headrace.v1") / "descriptors.binpb").read_bytes()
+    return {file.name: file.SerializeToString() for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file}
+
+
+def _with_comments(response: Response, commented: Mapping[str, bytes]) -> Response:
+    found = response.file_descriptor_response.file_descriptor_proto
+    for index, packed in enumerate(found):
+        name = descriptor_pb2.FileDescriptorProto.FromString(packed).name
+        found[index] = commented.get(name, packed)
+    return response
 
 
 def _pool(services: Iterable[str]) -> descriptor_pool.DescriptorPool:

@@ -55,9 +55,10 @@ async def test_list(grpcurl: Curl):
 
 
 async def test_describe(grpcurl: Curl):
-    """`describe` tells every method and message of JobService."""
+    """`describe` tells every method and message of JobService, with the comments of the contract."""
     told = await grpcurl("describe", "headrace.v1.JobService")
     assert [name for name in METHODS if f"rpc {name} (" not in told] == []
+    assert "// Stores one job. With a `request_id` the call may be repeated safely: it returns the first job." in told
     assert "google.protobuf.Value json = 4" in await grpcurl("describe", "headrace.v1.JobSpec")
     assert "ServerReflectionInfo" in await grpcurl("describe", "grpc.reflection.v1.ServerReflection")
 
