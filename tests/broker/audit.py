@@ -71,25 +71,45 @@ async def audit(broker: Broker) -> None:
         shard = broker.shard(number)
         found = await all_keys(broker, number)
         await _check_keys(broker, shard, found)
-        prefix = shard.job("")
-        jobs = {key.removeprefix(prefix): await _read(broker, key) for key in found if key.startswith(prefix)}
+        records = await _read(broker, shard, [key for key in found if key.startswith(shard.job(""))])
         places = await _find_places(broker, shard, found)
-        for job_id, job in jobs.items():
-            _check_history(job)
-            await _check_place(broker, shard, job_id, job, places)
-        await _check_counters(broker, shard, jobs.values())
+        for record in records:
+            _check_history(record.job)
+            _check_place(record, places)
+        await _check_counters(broker, shard, [record.job for record in records])
 
 
-async def _read(broker: Broker, key: str) -> Job:
-    fields = await broker.redis.hgetall(key)
-    return decode_job(key[-26:], {name.decode(): value for name, value in fields.items()})
+@dataclass(frozen=True, slots=True)
+class _Record:
+    job: Job
+    entry: str
+    lives_on: bool
+
+
+async def _read(broker: Broker, shard: Shard, found: list[str]) -> list[_Record]:
+    async with broker.redis.pipeline(transaction=False) as pipeline:
+        for key in found:
+            pipeline.hgetall(key)
+            pipeline.pttl(key)
+        answers = await pipeline.execute()
+    records = []
+    for key, packed, ttl in zip(found, answers[::2], answers[1::2], strict=True):
+        if packed:  # else it has expired meanwhile
+            fields = {name.decode(): value for name, value in packed.items()}
+            job = decode_job(key.removeprefix(shard.job("")), fields)
+            records.append(_Record(job, fields.get("entry", b"").decode(), ttl == -1))
+    return records
 
 
 async def _check_keys(broker: Broker, shard: Shard, found: list[str]) -> None:
     allowed = patterns(shard)
-    for key in found:
-        kinds = [kind for pattern, kind in allowed.items() if re.fullmatch(pattern, key)]
-        assert kinds == [(await broker.redis.type(key)).decode()], f"{key} is none of the keys of keys.py"
+    async with broker.redis.pipeline(transaction=False) as pipeline:
+        for key in found:
+            pipeline.type(key)
+        types = [kind.decode() for kind in await pipeline.execute()]
+    for key, kind in zip(found, types, strict=True):
+        kinds = [allowed[pattern] for pattern in allowed if re.fullmatch(pattern, key)]
+        assert kinds == [kind] or kind == "none", f"{key} ({kind}) is none of the keys of keys.py"
 
 
 async def _find_places(broker: Broker, shard: Shard, found: list[str]) -> _Places:
@@ -133,24 +153,24 @@ def _check_history(job: Job) -> None:
         assert steps[0].time_ms == job.create_time_ms
 
 
-async def _check_place(broker: Broker, shard: Shard, job_id: str, job: Job, places: _Places) -> None:
-    entries, what = places.entries.get(job_id, []), f"{job_id} ({job.state})"
-    assert (job_id in places.due) == (job.state in _WAITING_FOR_TIME), f"{what}: on the schedule, or not"
-    assert (job_id in places.dead) == (job.state is State.FAILED), f"{what}: dead letter, or not"
-    if job_id in places.due:
-        assert places.due[job_id] == job.due_time_ms
+def _check_place(record: _Record, places: _Places) -> None:
+    job, what = record.job, f"{record.job.job_id} ({record.job.state})"
+    entries = places.entries.get(job.job_id, [])
+    assert (job.job_id in places.due) == (job.state in _WAITING_FOR_TIME), f"{what}: on the schedule, or not"
+    assert (job.job_id in places.dead) == (job.state is State.FAILED), f"{what}: dead letter, or not"
+    if job.job_id in places.due:
+        assert places.due[job.job_id] == job.due_time_ms
     if job.state is State.QUEUED:
         assert len(entries) == 1, f"{what}: {len(entries)} entries"
     elif job.state is State.PROCESSING:
-        entry = (await broker.redis.hget(shard.job(job_id), "entry")).decode()
-        assert entries == [entry], f"{what}: claimed as {entry}, has {entries}"
-        assert entry in places.pending, f"{what}: its entry is not pending"
+        assert entries == [record.entry], f"{what}: claimed as {record.entry}, has {entries}"
+        assert record.entry in places.pending, f"{what}: its entry is not pending"
         assert job.token
         assert job.worker
     elif job.state in _WAITING_FOR_TIME:
         assert not entries, f"{what}: has entries {entries}"
     lives_on = job.state in _LIVE or job.state is State.FAILED
-    assert (await broker.redis.pttl(shard.job(job_id)) == -1) == lives_on, f"{what}: expires, or not"
+    assert record.lives_on == lives_on, f"{what}: expires, or not"
 
 
 async def _check_counters(broker: Broker, shard: Shard, jobs: Iterable[Job]) -> None:

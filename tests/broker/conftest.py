@@ -6,7 +6,8 @@ import pytest
 
 from broker.audit import audit
 from broker.hearing import Hearing
-from broker.state import Dump, now_ms, wipe
+from broker.moves import now_ms
+from broker.state import Dump, wipe
 from harness.stores import STORES, Store
 from headrace_broker import Broker
 
@@ -74,7 +75,7 @@ async def spare_broker(spare: str, namespace: str) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def starve(spare_broker: Broker) -> Callable[[], object]:
-    """Out of memory is the spare store from `await starve()` on."""
+    """Returns what takes all memory from the spare store."""
 
     async def starve_now() -> None:
         await spare_broker.redis.config_set("maxmemory", 1)

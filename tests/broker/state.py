@@ -4,16 +4,12 @@ Keys appear without their hash tag. Times that are plausible appear as TIME, so 
 """
 
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
-from redis.exceptions import ResponseError
-
 from headrace_broker import Broker, JobSpec, NewJob
-from headrace_broker.job import DAY, HOUR
-from headrace_broker.keys import GROUP, Shard, job_id
+from headrace_broker.job import DAY
+from headrace_broker.keys import GROUP, job_id
 
 TIME = "<time>"
 DIGEST = "<digest>"
@@ -130,19 +126,6 @@ async def wipe(broker: Broker) -> None:
             await broker.redis.unlink(*found)
 
 
-async def fingerprint(broker: Broker) -> dict[str, bytes]:
-    """Reads every key exactly as the store would save it, pending entries and their idle times included."""
-    return {key: await broker.redis.dump(key) for key in await all_keys(broker)}
-
-
-async def corrupt(broker: Broker, key: str) -> str:
-    """Puts a list where the key (without its tag) belongs; returns the full name."""
-    full = broker.shard(0).tag + key
-    await broker.redis.delete(full)
-    await broker.redis.rpush(full, "not what you expect")
-    return full
-
-
 # --- what an expected state is made of
 
 
@@ -209,77 +192,3 @@ def known(*queues: str) -> State:
 def counted(queue: str = "default", **states: int) -> State:
     """Returns the counters of a queue."""
     return {f"queue:{queue}": {state: str(count) for state, count in states.items()}}
-
-
-# --- the hand of time
-
-
-async def age(broker: Broker, job: str, by_ms: int, *, queue: str = "default") -> None:
-    """Makes the delivery of a job look as if it had happened, or been renewed, `by_ms` ago."""
-    shard = broker.shard(0)
-    for priority in ("high", "normal", "low"):
-        key = f"{shard.tag}ready:{queue}:{priority}"
-        for entry, fields in await broker.redis.xrange(key):
-            if fields[b"j"].decode() == job:
-                [found] = await broker.redis.xpending_range(key, GROUP, entry, entry, 1)
-                await broker.redis.xclaim(
-                    key, GROUP, found["consumer"], min_idle_time=0, message_ids=[entry], idle=by_ms, justid=True
-                )
-                return
-    raise AssertionError(f"no stream of {queue} holds {job}")
-
-
-async def make_due(broker: Broker, *jobs: str, queue: str = "default", ago_ms: int = 1) -> None:
-    """Moves jobs on the schedule to a due time that has passed."""
-    shard = broker.shard(0)
-    past = await now_ms(broker) - ago_ms
-    for job in jobs:
-        assert await broker.redis.zscore(shard.due(queue), job) is not None
-        await broker.redis.zadd(shard.due(queue), {job: past})
-        await broker.redis.hset(shard.job(job), "due", past)
-
-
-async def make_expired(broker: Broker, *jobs: str, queue: str = "default") -> None:
-    """Moves the expire_time of jobs an hour into the past."""
-    shard = broker.shard(0)
-    past = await now_ms(broker) - HOUR
-    for job in jobs:
-        assert await broker.redis.hexists(shard.job(job), "expires")
-        await broker.redis.zadd(shard.expiring(queue), {job: past}, xx=True)
-        await broker.redis.hset(shard.job(job), "expires", past)
-
-
-async def now_ms(broker: Broker) -> int:
-    """Reads the clock of the store."""
-    seconds, microseconds = await broker.redis.time()
-    return int(seconds) * 1_000 + int(microseconds) // 1_000
-
-
-async def no_pulse_gap(broker: Broker, shard: Shard) -> None:
-    """Says that leases were looked at just now, so that the next reclaim sees no outage."""
-    await broker.redis.hset(shard.pulse(), mapping={"seen": await now_ms(broker), "hold": 0})
-
-
-# --- law 1
-
-
-QUEUE_KEYS = [
-    "queue:default",
-    "ready:default:high",
-    "ready:default:normal",
-    "ready:default:low",
-    "due:default",
-    "expiring:default",
-    "dead:default",
-]
-"""The keys of one queue, as `assert_stopped_by` takes them."""
-
-
-async def assert_stopped_by(broker: Broker, key: str, call: Callable[[], Awaitable[object]]) -> None:
-    """Makes `key` a key of the wrong type, and asserts that the call fails and changes nothing, nothing at all."""
-    name = await corrupt(broker, key)
-    before = await fingerprint(broker)
-    with pytest.raises(ResponseError, match=f"WRONGTYPE.*{re.escape(name)}|WRONGTYPE Operation"):
-        await call()
-    assert await fingerprint(broker) == before
-    await wipe(broker)

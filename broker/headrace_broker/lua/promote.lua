@@ -26,13 +26,13 @@ for i = 2, #ARGV do
     redis.call('ZREM', due_key(queue), id)
   end
   taken = taken + #ids
+  -- Looked at in every queue, even when the limit is used up: the caller sleeps until what it is told here.
   local first = redis.call('ZRANGE', due_key(queue), 0, 0, 'WITHSCORES')
   if first[2] then
     local at = tonumber(first[2])
     if at <= NOW then more = 1 end
     if next_due == 0 or at < next_due then next_due = at end
   end
-  if taken >= limit then break end
 end
 flush_counters()
 return {taken, more, next_due, NOW}
