@@ -2,11 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
-import grpc
 import pytest
 
 from client.rig import Hand, Server
@@ -31,7 +30,6 @@ from headrace import (
     StatusEvent,
     Unavailable,
 )
-from headrace.v1 import job_service_pb2_grpc
 from headrace_broker import Succeeded
 
 NO_JOB = "0" * 26
@@ -254,79 +252,6 @@ async def test_dead_letters_are_read_page_by_page(client: AsyncClient, hand: Han
     with pytest.raises(InvalidRequest) as caught:
         await client.dlq_page("another", page_token=page.next_page_token)
     assert caught.value.reason == "BAD_PAGE_TOKEN"
-
-
-class Relay(job_service_pb2_grpc.JobServiceServicer):
-    """Between client and server: passes enqueues on, counts them, and loses the first replies when it is told to."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.calls: list[tuple[str, int]] = []
-        self.replies_to_lose = 0
-        self._stub = job_service_pb2_grpc.JobServiceStub(channel)
-
-    async def Enqueue(self, request, context):  # noqa: N802 - the contract's name
-        """Pass it on."""
-        self.calls.append(("Enqueue", 1))
-        return await self._answered(await self._stub.Enqueue(request), context)
-
-    async def BatchEnqueue(self, request, context):  # noqa: N802 - the contract's name
-        """Pass it on."""
-        self.calls.append(("BatchEnqueue", len(request.requests)))
-        return await self._answered(await self._stub.BatchEnqueue(request), context)
-
-    async def _answered(self, reply, context):
-        if self.replies_to_lose:
-            self.replies_to_lose -= 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
-        return reply
-
-    GetJob = StreamStatus = ListDLQ = Enqueue
-
-
-@pytest.fixture
-async def relayed(server: Server) -> AsyncIterator[tuple[AsyncClient, Relay]]:
-    """A client that reaches the real server through a relay."""
-    async with grpc.aio.insecure_channel(server.target) as channel:
-        relay = Relay(channel)
-        front = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(relay, front)
-        port = front.add_insecure_port("127.0.0.1:0")
-        await front.start()
-        async with AsyncClient(f"127.0.0.1:{port}") as client:
-            yield client, relay
-        await front.stop(None)
-
-
-async def test_concurrent_enqueues_travel_together(relayed: tuple[AsyncClient, Relay], queue: str) -> None:
-    """100 concurrent enqueues reach the server as one or two calls, and are 100 jobs."""
-    client, relay = relayed
-    handles = await asyncio.gather(*(client.enqueue("t", n, queue=queue) for n in range(100)))
-    assert len({handle.job_id for handle in handles}) == 100
-    assert sum(count for _, count in relay.calls) == 100
-    assert len(relay.calls) <= 2
-
-
-async def test_lone_enqueues_are_unary(relayed: tuple[AsyncClient, Relay], queue: str) -> None:
-    """Enqueues that follow each other go as plain Enqueue calls."""
-    client, relay = relayed
-    for n in range(3):
-        await client.enqueue("t", n, queue=queue)
-    assert relay.calls == [("Enqueue", 1)] * 3
-
-
-async def test_lost_replies_make_no_second_job(relayed: tuple[AsyncClient, Relay], hand: Hand, queue: str) -> None:
-    """When the server stores jobs and its replies are lost, the client repeats the call, and each job is there once."""
-    through, relay = relayed
-    relay.replies_to_lose = 2
-    handle = await through.enqueue("t", 1, queue=queue)
-    assert relay.calls == [("Enqueue", 1)] * 3
-    assert handle.deduplicated
-    relay.replies_to_lose = 1
-    handles = await through.enqueue_many([NewJob("t", n, queue=queue) for n in (2, 3)])
-    assert relay.calls[3:] == [("BatchEnqueue", 2)] * 2
-    assert all(isinstance(one, AsyncJobHandle) and one.deduplicated for one in handles)
-    assert {(await hand.claim(queue)).job_id for _ in range(3)} == {one.job_id for one in (handle, *handles)}
-    assert await hand.poll(queue) is None
 
 
 async def test_enqueue_waits_for_the_server_to_come_up(own_server: Callable[..., Server], queue: str) -> None:

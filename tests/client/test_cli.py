@@ -278,6 +278,17 @@ def test_dead_letters_are_listed(run: Run, by_hand: Callable[..., None], queue: 
     assert refused.err.startswith("headrace: page_token: ")
 
 
+def test_control_characters_are_shown_not_sent(run: Run, by_hand: Callable[..., None], queue: str) -> None:
+    """What a job carries cannot take over the terminal: its control characters are spelled out."""
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+    job_id = _id(run, queue, "--payload", evil)
+    by_hand(lambda hand: hand.fail(queue, evil))
+    shown = [run("get", job_id), run("watch", job_id, "--after-version", "0"), run("dlq", "list", "-q", queue)]
+    for done in shown:
+        assert r"\x1b]0;owned\x07\x1b[2J\x9b31m" in re.sub(r"\s", "", done.out)
+        assert not set(evil) & {"\x1b", "\x07", "\x9b"} & set(done.out)
+
+
 def test_version_names_what_runs(run: Run) -> None:
     """`version` needs no server and answers people and programs."""
     lines = run("version", HEADRACE_ADDRESS="nowhere:1").out.splitlines()

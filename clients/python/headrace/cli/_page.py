@@ -32,6 +32,15 @@ _COLOURS = {
 }
 
 
+# What a job carries may come from anywhere, and a terminal obeys control characters: they are shown, not sent.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
+
+def visible(text: str) -> str:
+    """The text with its control characters spelled out."""
+    return text.translate(_CONTROLS)
+
+
 def console() -> Console:
     """Standard output as it is now: rich looks at the terminal, its width and NO_COLOR."""
     return Console(highlight=False, markup=False, emoji=False)
@@ -44,13 +53,13 @@ def job_page(job: Job) -> Iterable[Table | Text]:
     facts.add_column(overflow="fold")
     for name, value in _facts(job):
         if value:
-            facts.add_row(name, value)
+            facts.add_row(name, visible(value) if isinstance(value, str) else value)
     yield facts
     yield Text()
     yield _history(job)
     if job.failure is not None and job.failure.stack_trace:
         yield Text()
-        yield Text(job.failure.stack_trace.rstrip(), style="dim")
+        yield Text(visible(job.failure.stack_trace.rstrip()), style="dim")
 
 
 def event_line(event: StatusEvent) -> Text:
@@ -58,10 +67,10 @@ def event_line(event: StatusEvent) -> Text:
     line = Text(f"{_clock(event.time)}  v{event.version:<3} ")
     if event.kind is EventKind.PROGRESS and event.progress is not None:
         line.append(f"{event.progress.fraction:>10.0%}", style="yellow")
-        return line.append(f"  {event.progress.message}".rstrip())
+        return line.append(visible(f"  {event.progress.message}".rstrip()))
     line.append(f"{event.state:<10}", style=_COLOURS[event.state])
     words = [f"attempt {event.attempt}" if event.attempt else "", event.reason, event.detail]
-    return line.append("".join(f"  {word}" for word in words if word))
+    return line.append(visible("".join(f"  {word}" for word in words if word)))
 
 
 def outcome_text(job: Job) -> str:
@@ -74,7 +83,7 @@ def outcome_text(job: Job) -> str:
 def failure_text(failure: Failure) -> str:
     """A failure on one line."""
     words = [failure.reason, failure.error_type, failure.message.partition("\n")[0]]
-    return ": ".join(word for word in words if word)
+    return visible(": ".join(word for word in words if word))
 
 
 def content_text(data: bytes, content_type: str) -> str:
@@ -85,9 +94,7 @@ def content_text(data: bytes, content_type: str) -> str:
         value = data
     if isinstance(value, bytes):
         return f"{len(value)} bytes of {content_type or 'no content type'}"
-    return (
-        value if isinstance(value, str) and content_type.startswith("text/") else json.dumps(value, ensure_ascii=False)
-    )
+    return visible(value if content_type.startswith("text/") else json.dumps(value, ensure_ascii=False))
 
 
 def dead_letters(page: DeadLetterPage) -> Iterable[Table | Text]:
@@ -133,7 +140,7 @@ def _facts(job: Job) -> Iterable[tuple[str, str | Text]]:
     yield "headers", " ".join(f"{key}={value}" for key, value in sorted(job.headers.items()))
     yield "payload", content_text(job.payload_bytes, job.content_type) if job.payload_bytes else ""
     if job.progress is not None:
-        yield "progress", f"{job.progress.fraction:.0%} {job.progress.message}"
+        yield "progress", f"{job.progress.fraction:.0%} {job.progress.message}".rstrip()
     if job.failure is not None:
         yield "failure", Text(failure_text(job.failure), style="red")
     if job.result_bytes is not None:
@@ -147,7 +154,7 @@ def _history(job: Job) -> Table:
     table.add_column("DETAIL", overflow="fold")
     for step in job.history:
         state = state_text(step.state)
-        detail = Text(step.detail)
+        detail = Text(visible(step.detail))
         table.add_row(str(step.version), state, _moment(step.time), str(step.attempt or ""), step.reason, detail)
     return table
 
