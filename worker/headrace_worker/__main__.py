@@ -22,17 +22,13 @@ if TYPE_CHECKING:
 
 WRONG_USAGE = 2
 CANNOT_START = 1
-LINGER = 5.0
+LINGER = 2.0
 """Seconds that the process gets to end by itself after the worker has stopped: a handler's thread may hang."""
 _SECRET = frozenset({"redis_url", "HEADRACE_REDIS_URL", "REDIS_URL"})  # may hold a password
 
 
 class CommandLine(WorkerSettings):
-    """Runs jobs: takes them from its queues, calls the handlers of a Worker, writes how they ended.
-
-    Every option can also be given in the environment. SIGTERM and Ctrl-C drain: no more jobs are taken, running ones
-    get the grace to end. A second signal ends the worker at once; its jobs run again when their leases end.
-    """
+    """Runs jobs, until SIGTERM or Ctrl-C. Every option can also be given in the environment."""
 
     target: CliPositionalArg[str] = Field(
         description="The Worker to run, as module:attribute; the current directory is looked at first"
@@ -69,8 +65,10 @@ def run(worker: Worker, settings: WorkerSettings | None = None) -> None:
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(worker, settings))
-            _end_soon()
+            try:
+                runner.run(_serve(worker, settings))
+            finally:
+                _end_soon(exit_code=CANNOT_START if sys.exc_info()[0] else 0)
     except CannotStart as error:
         _leave(CANNOT_START, str(error))
 
@@ -97,9 +95,9 @@ def _on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         signal.signal(number, on_signal)
 
 
-def _end_soon() -> None:
-    """Ends the process, should a thread that a handler has started keep it from ending."""
-    timer = threading.Timer(LINGER, os._exit, [0])
+def _end_soon(*, exit_code: int) -> None:
+    """Ends the process, should a thread or a coroutine of a handler keep it from ending."""
+    timer = threading.Timer(LINGER, os._exit, [exit_code])
     timer.daemon = True
     timer.start()
 

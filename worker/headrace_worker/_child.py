@@ -11,11 +11,19 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
-from headrace_broker import BrokerSettings, ClaimedJob, Outcome, configure_logging
+from headrace_broker import ClaimedJob, Outcome, configure_logging
 from headrace_worker import _decide
 from headrace_worker._handler import Handler, Recipe
 from headrace_worker._invoke import invoke
 from headrace_worker.context import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """How the process is to log: like its worker."""
+
+    format: str
+    level: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +56,14 @@ class Ended:
     outcome: Outcome
 
 
-def main(pipe: Connection, settings: BrokerSettings) -> None:
+def main(pipe: Connection, logs: Logs) -> None:
     """Serves tasks until the pipe is closed."""
     # Killed as a group, with all that the handler starts; and a Ctrl-C in the terminal is the worker's to handle.
     os.setsid()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _number, _frame: None)  # not SIG_IGN, which processes started here would inherit
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
-    configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+    configure_logging(log_format=logs.format, log_level=logs.level)
     while True:
         try:
             packed = pipe.recv_bytes()

@@ -13,6 +13,7 @@ import structlog
 from headrace_broker import Broker, Held, StoreFull, StoreUnavailable, WorkerInfo
 from headrace_worker._outage import Outage
 from headrace_worker._run import Run, Stop
+from headrace_worker._threads import leave_signals_to_the_main_thread
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("headrace_worker")
 
@@ -61,6 +62,7 @@ class LeaseKeeper:
             await asyncio.to_thread(self._thread.join, _JOIN_PATIENCE)
 
     def _main(self) -> None:
+        leave_signals_to_the_main_thread()
         try:
             asyncio.run(self._work())
         except BaseException as error:  # noqa: BLE001  without this thread all jobs would be lost: the worker must hear of it

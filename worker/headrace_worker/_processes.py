@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from headrace_broker import BrokerSettings, ClaimedJob, Outcome, Reason
+from headrace_broker import ClaimedJob, Outcome, Reason
 from headrace_worker import _child, _decide
 from headrace_worker._failure import failure
 from headrace_worker._handler import Handler
@@ -27,13 +27,11 @@ _REAP_PATIENCE = 5.0  # seconds; a process that closed its pipe is dead, or all 
 class Child:
     """One process, started by `spawn` so that it inherits no lock, thread or connection."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, logs: _child.Logs) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe: Connection
         self._pipe, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=_child.main, args=(theirs, settings), name="headrace-handler"
-        )
+        self._process: SpawnProcess = context.Process(target=_child.main, args=(theirs, logs), name="headrace-handler")
         self._process.start()
         theirs.close()
 
@@ -124,8 +122,8 @@ class Conversation:
 class Processes:
     """Up to `size` processes, started when they are needed and used again."""
 
-    def __init__(self, *, size: int, settings: BrokerSettings, limit: int) -> None:
-        self._settings = settings
+    def __init__(self, *, size: int, logs: _child.Logs, limit: int) -> None:
+        self._logs = logs
         self._limit = limit
         self._turns = asyncio.Semaphore(size)
         self._lock = threading.Lock()
@@ -182,7 +180,7 @@ class Processes:
             child.close()
 
     def _start(self) -> Child:
-        child = Child(self._settings)
+        child = Child(self._logs)
         with self._lock:
             self._all.add(child)
         return child

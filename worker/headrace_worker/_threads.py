@@ -9,11 +9,19 @@ import asyncio
 import ctypes
 import itertools
 import queue
+import signal
 import threading
 from collections.abc import Callable
 
 from headrace_broker import Outcome
 from headrace_worker.context import JobCancelled
+
+
+def leave_signals_to_the_main_thread() -> None:
+    """Blocks SIGINT and SIGTERM in this thread. Only the main thread runs Python's handlers: a signal that the kernel
+    gave to another one would not wake it from a handler that blocks the loop.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 class Call:
@@ -106,6 +114,7 @@ class Threads:
             self._calls.put(None)
 
     def _serve(self) -> None:
+        leave_signals_to_the_main_thread()
         try:
             while (call := self._calls.get()) is not None:
                 call.run()

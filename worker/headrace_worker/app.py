@@ -14,6 +14,7 @@ from importlib import metadata
 import structlog
 
 from headrace_broker import Broker, BrokerError, Maintenance, StoreUnavailable, StoreUnfit, Subscription, WorkerInfo
+from headrace_worker._child import Logs
 from headrace_worker._consumer import Consumer
 from headrace_worker._executor import Executor
 from headrace_worker._finisher import Finisher
@@ -50,7 +51,8 @@ class App:
         self._types = sorted(worker.handlers)
         slots = Slots(self.info.concurrency)
         self._finisher = Finisher(broker=self._broker)
-        processes = Processes(size=worker.processes, settings=settings, limit=settings.max_result)
+        logs = Logs(format=settings.log_format, level=settings.log_level)
+        processes = Processes(size=worker.processes, logs=logs, limit=settings.max_result)
         executor = Executor(
             handlers=worker.handlers, broker=self._broker, processes=processes, limit=settings.max_result
         )

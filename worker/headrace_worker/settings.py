@@ -33,8 +33,8 @@ class WorkerSettings(BrokerSettings):
         default=30.0,
         ge=0,
         le=86_400,
-        description="Seconds that running jobs get to end when the worker is stopped; then they are given back "
-        "(env HEADRACE_GRACE)",
+        description="Seconds that running jobs get to end when the worker is stopped; then they are given back. "
+        "A second signal ends it at once (env HEADRACE_GRACE)",
     )
     max_result: int = Field(
         default=MIB,
