@@ -234,9 +234,9 @@ def test_wait_prints_the_result(server: Server, spawn: Spawn, by_hand: Callable[
 def test_watch_and_wait_for_programs(
     server: Server, spawn: Spawn, by_hand: Callable[..., None], eventually: Eventually, queue: str
 ) -> None:
-    """With the global --json, --watch prints JSON lines, the answer first, and --wait prints the job in the end."""
+    """With the global --json, --watch prints JSON lines, the answer first and every step, --wait the job in the end."""
     watching = _started(spawn, server, "--json", "enqueue", "t", "-q", queue, "--watch")
-    watching.wait_for_line("SNAPSHOT")
+    watching.wait_for_line("TRANSITION")
     by_hand(lambda hand: hand.discard(queue))
     assert watching.wait() == 1
     stored, *events = [json.loads(line) for line in watching.lines]

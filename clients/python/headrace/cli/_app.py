@@ -34,7 +34,7 @@ class _Root(TyperGroup):
     # The contexts and commands are click's, which newer typer keeps to itself: there is no type to name in common.
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name == "dev" and "dev" not in self.commands:
-            lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
             lone.command("dev")(_dev())
             self.add_command(typer.main.get_command(lone), "dev")
         return super().get_command(ctx, cmd_name)

@@ -103,7 +103,7 @@ async def _enqueue(
         # Standard output is for the result where one was asked for.
         typer.echo(_sentence(handle, job, follow=not (wait or watch)), err=wait)
     if watch:
-        return await follow(client, handle.job_id, after_version=None, settings=settings)
+        return await follow(client, handle.job_id, after_version=0, settings=settings)  # a fast job is told whole, too
     return await report(client, handle.job_id, settings=settings) if wait else 0
 
 
