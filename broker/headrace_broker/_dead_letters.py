@@ -41,6 +41,8 @@ async def list_dead_letters(
     redis: Client, shards: Sequence[Shard], *, secret: bytes, queue: str, page_size: int, page_token: str
 ) -> DeadLetters:
     """Returns the page after `page_token`, of at most `page_size` jobs."""
+    if page_size < 1:
+        raise ValueError(f"page_size must be at least 1, not {page_size}")
     after = _read_token(page_token, secret=secret, queue=queue) if page_token else None
     found: list[tuple[_Place, Shard]] = []
     total = 0
@@ -86,7 +88,11 @@ async def _read_jobs(redis: Client, page: Sequence[tuple[_Place, Shard]]) -> lis
 
 def _make_token(place: _Place, *, secret: bytes, queue: str) -> str:
     body = json.dumps([place.time_ms, place.job_id]).encode()
-    return base64.urlsafe_b64encode(_mac(body, secret=secret, queue=queue) + body).decode().rstrip("=")
+    return _encode(_mac(body, secret=secret, queue=queue) + body)
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _read_token(token: str, *, secret: bytes, queue: str) -> _Place:
@@ -95,7 +101,8 @@ def _read_token(token: str, *, secret: bytes, queue: str) -> _Place:
     except (binascii.Error, ValueError) as error:
         raise BadPageToken("the page token is not one that this server gave") from error
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-    if not hmac.compare_digest(mac, _mac(body, secret=secret, queue=queue)):
+    spelled_otherwise = _encode(raw) != token  # the decoder passes over characters that are not in its alphabet
+    if spelled_otherwise or not hmac.compare_digest(mac, _mac(body, secret=secret, queue=queue)):
         raise BadPageToken("the page token is not one that this server gave for this query")
     time_ms, job_id = json.loads(body)
     return _Place(time_ms, job_id)

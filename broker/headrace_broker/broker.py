@@ -13,7 +13,7 @@ from typing import Any, Self
 from headrace_broker import keys, record, scripts, store
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
 from headrace_broker._reader import Delivery, Reader
-from headrace_broker.errors import JobNotFound, RequestIdReused
+from headrace_broker.errors import JobNotFound, RequestIdReused, StoreFull
 from headrace_broker.job import MAX_CRASHES, ClaimedJob, Enqueued, Failure, Job, NewJob, Priority, Reason, State
 from headrace_broker.outcome import Discarded, Failed, Finish, Finished, Outcome, Released, Retried, Snoozed, Succeeded
 
@@ -201,6 +201,7 @@ class Broker:
         """Reads a page of the dead letter queue of one queue, or of all, those that failed last first.
 
         Raises:
+            ValueError: page_size is below 1.
             BadPageToken: the token is not one of ours, or belongs to another query.
         """
         async with store.calling():
@@ -215,10 +216,17 @@ class Broker:
             )
 
     async def _page_secret(self) -> bytes:
+        key = self.shard(0).secret()
         if not self._secret:
-            key = self.shard(0).secret()
-            await self.redis.set(key, keys.new_token(), nx=True)
             self._secret = await self.redis.get(key) or b""
+        if not self._secret:
+            mine = keys.new_token()
+            try:
+                with store.store_errors():
+                    await self.redis.set(key, mine, nx=True)
+                    self._secret = await self.redis.get(key) or b""
+            except StoreFull:  # dead letters must be readable now of all times: with tokens of this process alone
+                self._secret = mine.encode()
         return self._secret
 
     # --- workers

@@ -71,6 +71,7 @@ async def spare_broker(spare: str, namespace: str) -> AsyncIterator[Broker]:
         await one.redis.config_set("maxmemory", 0)
         await audit(one)
         await one.redis.flushall()
+        await one.redis.script_flush()
 
 
 @pytest.fixture
