@@ -285,3 +285,23 @@ async def test_a_finished_job_leaves_nothing_in_its_stream(serve, jobs, worker, 
         await jobs.ended(job_id)
     for priority in Priority:
         assert await broker.redis.xlen(broker.shard(0).ready("default", priority)) == 0
+
+
+async def test_a_worker_whose_slots_are_all_taken_leaves_every_other_job_to_others(serve, jobs, release):
+    """What was delivered to it could not go to an idle worker: so it reads nothing while it is full."""
+    full, idle = Worker(concurrency=2), Worker(concurrency=2)
+
+    @full.handler("job")
+    async def wait():
+        await release.wait()
+
+    idle.handler("job")(lambda: "done")
+    await serve(full)
+    taken = [await jobs.put("job") for _ in range(2)]
+    for job_id in taken:
+        await jobs.reach(job_id, State.PROCESSING)
+    others = [await jobs.put("job") for _ in range(6)]
+    await serve(idle)
+    for job_id in others:
+        assert (await jobs.ended(job_id, within=5)).result == b'"done"'
+    assert [(await jobs.get(job_id)).state for job_id in taken] == [State.PROCESSING] * 2

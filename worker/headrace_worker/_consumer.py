@@ -26,7 +26,7 @@ class Start(Protocol):
         """`leased_until`: end of the lease by the monotonic clock."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     """One claim, from the first time it is sent until its reply is in: it may be sent again, never changed."""
 
@@ -49,6 +49,7 @@ class Consumer:
         worker_id: str,
         queues: Sequence[str],
         slots: Slots,
+        batch: int,
         start: Start,
         give_back: Callable[[tuple[ClaimedJob, ...]], Awaitable[None]],
     ) -> None:
@@ -57,12 +58,13 @@ class Consumer:
         self._worker_id = worker_id
         self._queues = list(queues)
         self._slots = slots
+        self._batch = batch
         self._start = start
         self._give_back = give_back
         self._outage = Outage(role=f"consumer of shard {shard}")
         self._request: _Request | None = None
         self._delivered: tuple[Delivery, ...] = ()
-        self._resume = True  # an earlier life of this connection may have been delivered something
+        self._resume = False
         self._leased_until = 0.0
         self._draining = False
 
@@ -83,21 +85,33 @@ class Consumer:
         self._slots.wake()
 
     async def turn(self) -> None:
-        """One round: wait for free slots, claim, start; wait for a delivery where there was nothing more."""
-        if self._request is None:
-            await self._slots.available()
-            free = self._slots.free
-            if free <= 0 or self._draining:
-                return
-            self._slots.take(free)
-            self._request = _Request(token=new_token(), count=free, sent_at=time.monotonic())
-        claims = await self._claim(self._request)
+        """One round: claim up to the free slots and start what came; where that was not all, wait for a delivery.
+
+        While every slot is taken nothing is read: a job delivered to this worker could not go to another one.
+        """
+        request = self._request or await self._new_request()
+        if request is None:
+            return
+        claims = await self._claim(request)
+        if self._draining:
+            await self._hand_back(claims)
+            return
         for job in claims.jobs:
             self._start(job, leased_until=self._leased_until)
-        if not claims.more and not self._draining:
+        if len(claims.jobs) < request.count and not claims.more:
             self._delivered = await self._broker.wait(
                 shard=self._shard, worker=self._worker_id, queues=self._queues, timeout_ms=WAIT_MS
             )
+
+    async def _new_request(self) -> _Request | None:
+        """Waits for free slots, and takes them. None: it was woken for another reason."""
+        await self._slots.available()
+        count = min(self._slots.free, self._batch)
+        if count <= 0 or self._draining:
+            return None
+        self._slots.take(count)
+        self._request = _Request(token=new_token(), count=count, sent_at=time.monotonic())
+        return self._request
 
     async def _claim(self, request: _Request) -> Claims:
         """Sends a claim, and gives back the slots that it did not fill."""
@@ -128,6 +142,9 @@ class Consumer:
             claims = await self._claim(request)
         except StoreUnavailable as error:
             log.warning("could not give back what was delivered last", shard=self._shard, error=str(error))
-            return
+        else:
+            await self._hand_back(claims)
+
+    async def _hand_back(self, claims: Claims) -> None:
         self._slots.give_back(len(claims.jobs))
         await self._give_back(claims.jobs)

@@ -82,7 +82,8 @@ class Executor:
         finally:
             run.ended = True
             run.stop_clock()
-            _take_back_cancels(run)
+            if run.cancels:
+                _take_back_cancels(run)
 
     async def _on_loop(self, run: Run, handler: Handler) -> Outcome:
         job, spec = run.job, run.job.spec

@@ -13,34 +13,44 @@ BATCH = 500
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("headrace_worker")
 
+_Group = GroupCommit[Finish, Finished]
+
 
 class Finisher:
-    """Hands outcomes to the broker, again and again until it has them: a finish may be repeated safely."""
+    """Hands outcomes to the broker, again and again until it has them: a finish may be repeated safely.
+
+    Each shard has its own group, so that one that cannot be reached holds up no other.
+    """
 
     def __init__(self, *, broker: Broker) -> None:
         self._broker = broker
-        self._outage = Outage(role="finisher")
-        self._commit: GroupCommit[Finish, Finished] = GroupCommit(write=self._write, limit=BATCH, name="finisher")
+        self._groups: dict[str, _Group] = {}
 
     async def finish(self, finish: Finish) -> None:
         """Returns when the outcome is written, or refused because the lease was lost."""
-        if await self._commit.submit(finish) is Finished.STALE:
+        shard = finish.job_id[-2:]
+        group = self._groups.get(shard)
+        if group is None:
+            group = self._groups[shard] = _group(self._broker, shard)
+        if await group.submit(finish) is Finished.STALE:
             log.warning(
                 "lease lost: the outcome was refused",
                 job_id=finish.job_id,
                 outcome=type(finish.outcome).__name__,
             )
 
-    async def aclose(self) -> None:
-        """Returns when all outcomes are written."""
-        await self._commit.aclose()
 
-    async def _write(self, batch: Sequence[Finish]) -> Sequence[Finished]:
+def _group(broker: Broker, shard: str) -> _Group:
+    outage = Outage(role=f"finisher of shard {shard}")
+
+    async def write(batch: Sequence[Finish]) -> Sequence[Finished]:
         while True:
             try:
-                replies = await self._broker.finish(batch)
+                replies = await broker.finish(batch)
             except StoreUnavailable as error:
-                await self._outage.pause(error)
+                await outage.pause(error)
             else:
-                self._outage.over()
+                outage.over()
                 return replies
+
+    return GroupCommit(write=write, limit=BATCH, name=f"finisher-{shard}")

@@ -17,11 +17,13 @@ from headrace_worker._threads import leave_signals_to_the_main_thread
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("headrace_worker")
 
+LONGEST_SILENCE = 60.0
+"""Seconds between two signs of life, however long the lease: without them a worker is taken for gone."""
 _JOIN_PATIENCE = 10.0
 
 
 class LeaseKeeper:
-    """Renews all leases, and the worker's sign of life, at a third of the lease.
+    """Renews all leases, and gives the worker's sign of life, at a third of the lease.
 
     A lease that could not be renewed is given up a sixth before its end, by this machine's monotonic clock: its job
     is stopped before another worker may start it. `on_stop` is called on the event loop that called `start`.
@@ -98,7 +100,7 @@ class LeaseKeeper:
                 await outage.pause(error)
             else:
                 outage.over()
-                await asyncio.sleep(lease / 3)
+                await asyncio.sleep(min(lease / 3, LONGEST_SILENCE))
 
     async def renew(self, broker: Broker) -> None:
         """Renews all leases once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import secrets
@@ -29,6 +30,10 @@ from headrace_worker.settings import WorkerSettings
 from headrace_worker.worker import Worker
 
 DAY_MS = 24 * 60 * 60 * 1000
+CLAIM_BATCH = 200
+"""Jobs that one claim takes at the most, so that no script keeps the store busy for long. With several shards it is
+each one's share of the slots, so that one shard that cannot be reached does not hold them all.
+"""
 LAST_WRITES = 5.0
 """Seconds that outcomes get to be written after the last handler has been stopped."""
 
@@ -64,6 +69,7 @@ class App:
                 worker_id=self.info.worker_id,
                 queues=self.info.queues,
                 slots=slots,
+                batch=min(CLAIM_BATCH, math.ceil(self.info.concurrency / self._broker.shards)),
                 start=self._runs.start,
                 give_back=self._runs.give_back,
             )
@@ -169,8 +175,9 @@ class App:
                 raise CannotStart(f"the store at {url} must not be used as it is: {error}") from error
             except StoreUnavailable as error:
                 if time.monotonic() - since >= patience:
+                    why = str(error.__cause__ or error).rstrip(".")
                     raise CannotStart(
-                        f"no store answers at {url} within {patience:g} s: {error.__cause__ or error}. "
+                        f"no store answers at {url} within {patience:g} s: {why}. "
                         "Start Valkey or Redis there, or set HEADRACE_REDIS_URL"
                     ) from error
                 await outage.pause(error)
