@@ -118,6 +118,7 @@ class _Feed:
         self._url = url
         self._wake_channel = shard.wake()
         self._pubsub: PubSub | None = None
+        self._asked: set[str] = set()  # channels that this connection was asked to subscribe to, and not to leave
         self._confirmed: dict[str, asyncio.Event] = {}
         self._idle: set[str] = set()
         self._sending = (
@@ -148,12 +149,19 @@ class _Feed:
             self._idle.add(channel)
 
     async def _subscribe(self, channel: str) -> None:
+        """Sends the request alone. `ssubscribe` would connect anew where the connection has broken, from this task,
+        while `run` does the same from its own.
+        """
         async with self._sending:
-            if self._pubsub is None:  # `_connect` subscribes to every channel that has a bell
+            connection = self._pubsub.connection if self._pubsub is not None else None
+            if connection is None or not connection.is_connected:
+                return  # `_connect` subscribes to every channel that has a bell
+            if channel in self._asked:  # and just has
                 return
+            self._asked.add(channel)
             try:
                 with store.store_errors():
-                    await self._pubsub.ssubscribe(channel)
+                    await connection.send_command("SSUBSCRIBE", channel, check_health=False)
             except StoreUnavailable:  # the reading side sees the same break, and connects anew
                 return
 
@@ -199,7 +207,8 @@ class _Feed:
             for confirmed in self._confirmed.values():
                 confirmed.clear()
             await pubsub.ssubscribe(self._wake_channel)
-            for channel in self._confirmed:
+            self._asked = set(self._confirmed)
+            for channel in tuple(self._asked):  # listeners may come meanwhile: they ask for themselves
                 await pubsub.ssubscribe(channel)
             self._pubsub = pubsub
 
@@ -209,7 +218,7 @@ class _Feed:
             case "smessage" if channel == self._wake_channel:
                 self.wake.set()
             case "smessage":
-                event = record.decode_event(message["data"])  # type: ignore[arg-type]  # bytes, for want of decode_responses
+                event = _decode(message["data"])  # type: ignore[arg-type]  # bytes, for want of decode_responses
                 for bell in self.bells.get(channel, ()):
                     bell.put(event)
             case "ssubscribe" if channel == self._wake_channel:
@@ -228,4 +237,12 @@ class _Feed:
                 if channel in self.bells:
                     continue
                 self._confirmed.pop(channel, None)
+                self._asked.discard(channel)
                 await pubsub.sunsubscribe(channel)
+
+
+def _decode(message: bytes) -> Transition | Progress | Resync:
+    try:
+        return record.decode_event(message)
+    except ValueError:  # not published by a script of ours: the record tells what is true
+        return RESYNC

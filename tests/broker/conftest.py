@@ -1,15 +1,16 @@
 """The broker room's fixtures: the whole state in one dict, the events that scripts publish, stores of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from broker.audit import audit
 from broker.hearing import Hearing
-from broker.moves import now_ms
+from broker.moves import now_ms, stop
 from broker.state import Dump, wipe
 from harness.stores import STORES, Store
-from headrace_broker import Broker
+from headrace_broker import Broker, Subscription
 
 
 @pytest.fixture
@@ -82,3 +83,12 @@ def starve(spare_broker: Broker) -> Callable[[], object]:
         await spare_broker.redis.config_set("maxmemory", 1)
 
     return starve_now
+
+
+@pytest.fixture
+async def subscription(spare_broker: Broker) -> AsyncIterator[Subscription]:
+    """A running Subscription of `spare_broker`."""
+    one = Subscription(spare_broker)
+    task = asyncio.create_task(one.run(), name="subscription")
+    yield one
+    await stop(task)

@@ -1,5 +1,6 @@
 """What workers, time and bad luck do to jobs: the moves that tests are written in."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -166,3 +167,12 @@ async def assert_stopped_by(broker: Broker, key: str, call: Callable[[], Awaitab
         await call()
     assert await fingerprint(broker) == before
     await wipe(broker)
+
+
+async def stop(*tasks: asyncio.Task[None]) -> None:
+    """Cancels tasks, and waits until they have ended; each must end by its cancellation."""
+    for task in tasks:
+        task.cancel()
+    done, pending = await asyncio.wait(tasks, timeout=5)
+    assert not pending, "a task swallowed its cancellation"
+    assert all(task.cancelled() for task in done)

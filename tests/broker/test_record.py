@@ -60,9 +60,13 @@ SPECS = st.builds(
     retention_ms=st.integers(HOUR, 2**42),
 )
 FAILURES = st.builds(
-    Failure, reason=st.sampled_from(["HANDLER_ERROR", "TIMEOUT", "BAD_PAYLOAD"]), error_type=NASTY, message=NASTY, stack_trace=NASTY,
+    Failure,
+    reason=st.sampled_from(["HANDLER_ERROR", "TIMEOUT", "BAD_PAYLOAD"]),
+    error_type=NASTY,
+    message=NASTY,
+    stack_trace=NASTY,
     attempt=st.integers(0, 10**6),
-)  # fmt: skip
+)
 
 through_the_store = settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
