@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 
 class Proxy:
@@ -23,7 +24,7 @@ class Proxy:
         """What a broker takes."""
         return f"unix://{self._place}"
 
-    async def __aenter__(self) -> "Proxy":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self._place)
         return self
 

@@ -1,5 +1,6 @@
 """--reload: the worker is restarted when the code changes."""
 
+import os
 import signal
 import time
 
@@ -45,6 +46,19 @@ async def test_a_signal_drains_the_worker_and_ends_both(launch, tmp_path, app):
     assert watcher.wait() == 0
     assert "worker stopped" in watcher.output
     assert not watcher.family()
+
+
+async def test_a_ctrl_c_in_the_terminal_is_one_signal_to_the_worker_not_two(launch, jobs, tmp_path, app):
+    """It reaches the whole process group; the worker must drain, not leave at once."""
+    app("import threading\nVERSION = 1")
+    with (tmp_path / "app.py").open("a") as code:
+        code.write("worker.handler('short')(lambda: threading.Event().wait(0.5))\n")
+    watcher = launch("app:worker", "--reload", directory=tmp_path)
+    job_id = await jobs.put("short")
+    await jobs.reach(job_id, State.PROCESSING)
+    os.killpg(watcher.pid, signal.SIGINT)
+    assert watcher.wait() == 0
+    assert (await jobs.get(job_id)).state is State.SUCCEEDED
 
 
 async def test_the_worker_does_not_outlive_a_watcher_that_is_killed(launch, tmp_path, app, eventually_sync):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_worker.__main__ import main
 from headrace_worker.settings import WorkerSettings
 from worker.conftest import HERE, environment
 
@@ -25,6 +26,22 @@ def command(spawn):
     return run
 
 
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """`refused("app:worker", lease="1")`: the same in this process, for what is refused before anything is started."""
+
+    def run(*words: str, **settings: str) -> tuple[int, str]:
+        monkeypatch.chdir(HERE)
+        monkeypatch.syspath_prepend(HERE)
+        for name, value in environment(**settings).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        return end.value.code, capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -37,9 +54,9 @@ def command(spawn):
         ((APP, "--queues", "a b"), "queues"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(command, words, complaint):
+def test_wrong_usage_is_one_line_and_exit_code_2(refused, words, complaint):
     """The fix is in the message, a traceback is not."""
-    code, output = command(*words)
+    code, output = refused(*words)
     assert code == 2
     assert complaint in output.lower() if complaint.islower() else complaint in output
     assert "Traceback" not in output
@@ -53,9 +70,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(command, words, complaint):
         ({"redis_url": "http://x"}, "headrace-worker: HEADRACE_REDIS_URL: String should match pattern"),
     ],
 )
-def test_a_wrong_setting_is_named_as_in_the_environment(command, settings, complaint):
+def test_a_wrong_setting_is_named_as_in_the_environment(refused, settings, complaint):
     """Exit code 2, and a value that may hold a password is not shown."""
-    code, output = command(APP, **settings)
+    code, output = refused(APP, **settings)
     assert code == 2
     assert complaint in output
     assert "Traceback" not in output

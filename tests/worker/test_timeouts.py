@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace_broker import Reason, RetryPolicy, State
 from headrace_worker import Context, Worker
@@ -109,16 +110,19 @@ async def test_a_thread_stuck_in_c_code_loses_its_job_but_keeps_its_slot(serve, 
         return "too late"
 
     worker.handler("other")(lambda: None)
-    await serve(worker, concurrency=1)
+    serving = await serve(worker, concurrency=1)
     stuck_id = await jobs.put("stuck", retry=_ONCE)
     job = await jobs.ended(stuck_id)
     assert (job.state, job.failure.reason) == (State.FAILED, Reason.TIMEOUT)
     other = await jobs.put("other")
     await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.3)
     assert (await jobs.get(other)).state is State.QUEUED, "the only slot is taken"
-    release.set()
-    assert (await jobs.ended(other)).state is State.SUCCEEDED
+    with capture_logs() as lines:
+        release.set()
+        assert (await jobs.ended(other)).state is State.SUCCEEDED
+        await serving.stop()
     assert (await jobs.get(stuck_id)).version == job.version
+    assert not [line for line in lines if line["log_level"] in {"warning", "error"}], "it is decided once"
 
 
 async def test_a_handler_can_see_its_own_stop(serve, jobs, worker):
