@@ -117,6 +117,14 @@ def test_a_store_that_comes_up_late_is_waited_for(own_valkey, spawn):
     worker.wait_for_line("worker ready")
 
 
+def test_a_worker_that_waits_for_its_store_can_be_stopped(spawn):
+    """SIGTERM ends it at once, in order."""
+    nowhere = environment(redis_url="redis://127.0.0.1:1/0")
+    worker = spawn("python", "-m", "headrace_worker", APP, directory=HERE, environment=nowhere)
+    worker.wait_for_line("trying again")
+    assert worker.stop(within=2) == 0
+
+
 def store_url(store):
     """The URL of a store that may be down."""
     return f"unix://{store.data}/valkey.sock"
