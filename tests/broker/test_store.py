@@ -59,7 +59,7 @@ async def answering(answer: Callable[[str], bytes]) -> AsyncIterator[str]:
 
 
 async def test_a_good_store_is_described(own_valkey: Callable[..., Store]) -> None:
-    """The check tells what the store is, and how its data would survive; nothing to warn of with an append-only file."""
+    """The check tells what the store is and how its data would survive; an append-only file is nothing to warn of."""
     async with Broker(url=own_valkey().url) as broker:
         info = await broker.check()
 

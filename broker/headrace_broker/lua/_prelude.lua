@@ -46,7 +46,7 @@ end
 local function ensure_group(key)
   if checked[key] ~= 'grouped' then
     local made = redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
-    if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then error(made) end
+    if type(made) == 'table' and made.err and not string.find(tostring(made.err), 'BUSYGROUP', 1, true) then error(made) end
     checked[key] = 'grouped'
   end
 end

@@ -99,7 +99,7 @@ for i = 7, last_stream, 2 do
     local asked = math.min(want, reads)
     local read = redis.pcall('XREADGROUP', 'GROUP', 'workers', WORKER, 'COUNT', asked, 'STREAMS', key, '>')
     if read and read.err then
-      if not string.find(read.err, 'NOGROUP', 1, true) then error(read) end
+      if not string.find(tostring(read.err), 'NOGROUP', 1, true) then error(read) end
       ensure_group(key)
       read = redis.call('XREADGROUP', 'GROUP', 'workers', WORKER, 'COUNT', asked, 'STREAMS', key, '>')
     end
