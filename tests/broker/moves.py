@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -169,7 +170,7 @@ async def assert_stopped_by(broker: Broker, key: str, call: Callable[[], Awaitab
     await wipe(broker)
 
 
-async def stop(*tasks: asyncio.Task[None]) -> None:
+async def stop(*tasks: asyncio.Task[Any]) -> None:
     """Cancels tasks, and waits until they have ended; each must end by its cancellation."""
     for task in tasks:
         task.cancel()

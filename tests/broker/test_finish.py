@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from broker.hearing import Hearing
 from broker.moves import BOOM, QUEUE_KEYS, assert_stopped_by, claim, corrupt, finish, ids, lose, make_due, now_ms, start
@@ -24,6 +25,7 @@ from headrace_broker import (
 )
 from headrace_broker.broker import DETAIL, FINISH_BATCH
 from headrace_broker.job import DAY, HOUR, MINUTE
+from headrace_broker.scripts import load
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
@@ -244,6 +246,22 @@ async def test_no_ack_when_the_write_fails(store_broker: Broker, key: str) -> No
     ]
 
     await assert_stopped_by(store_broker, key, lambda: store_broker.finish(finishes))
+
+
+@pytest.mark.parametrize("kind", ["retried", "snoozed", "unheard of"])
+async def test_no_ack_of_what_cannot_be_written(store_broker: Broker, dump: Dump, kind: str) -> None:
+    """The write comes before the acknowledgement: where it cannot be made, the job is still PROCESSING, its entry is
+    still pending, and the same claim may finish it.
+    """
+    await start(store_broker, new("a"))
+    state = await dump()
+    script, key = load("finish"), store_broker.shard(0).queues()
+
+    with pytest.raises(ResponseError):
+        await script(store_broker.redis, key, A, "t1", kind, "", "", "no number", "{}")
+
+    assert await dump() == state
+    assert await finish(store_broker, A, Succeeded()) is Finished.WRITTEN
 
 
 async def test_a_broken_record_harms_no_other(store_broker: Broker) -> None:

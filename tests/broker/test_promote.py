@@ -19,7 +19,7 @@ from broker.moves import (
     start,
 )
 from broker.state import GONE, TIME, A, B, C, Dump, claimed, counted, ident, known, new, record, streams, wipe
-from headrace_broker import Broker, Priority, Promoted, Retried, State
+from headrace_broker import Broker, Failed, Priority, Promoted, Retried, State, Succeeded
 from headrace_broker.broker import DUTY_BATCH
 from headrace_broker.job import HOUR, MINUTE
 
@@ -230,6 +230,24 @@ async def test_tombstones_are_cleared(store_broker: Broker, dump: Dump, tombston
     assert state["queue:default"] == {"SCHEDULED": "0", "QUEUED": "1"}
     if tombstone == "overwritten":
         await wipe(store_broker)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.PROCESSING, State.SUCCEEDED, State.FAILED])
+async def test_a_job_that_does_not_wait_for_its_time_is_not_moved(
+    store_broker: Broker, dump: Dump, state: State
+) -> None:
+    """A stray place on the schedule, of a job in another state, is cleared; the job stays as it is."""
+    await store_broker.enqueue([new("a")])
+    if state is not State.QUEUED:
+        await claim(store_broker)
+    if state.is_terminal:
+        await finish(store_broker, A, Succeeded() if state is State.SUCCEEDED else Failed(failure=BOOM))
+    before = await dump()
+    await store_broker.redis.zadd(store_broker.shard(0).due("default"), {A: 1})
+
+    assert (await promote(store_broker)).moved == 1
+
+    assert await dump() == before
 
 
 @pytest.mark.parametrize("key", QUEUE_KEYS)

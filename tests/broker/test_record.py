@@ -77,7 +77,7 @@ through_the_store = settings(
 def test_the_fingerprint_tells_requests_apart(spec: JobSpec) -> None:
     """The same request has the same fingerprint, whatever the order of its labels; the same labels elsewhere do not."""
     job = NewJob(spec=spec, request_id="r")
-    turned = NewJob(spec=replace(spec, labels=dict(reversed(spec.labels.items()))), request_id="other")
+    turned = NewJob(spec=replace(spec, labels=dict(reversed(list(spec.labels.items())))), request_id="other")
 
     assert fingerprint(job) == fingerprint(turned)
     if spec.labels != spec.headers:

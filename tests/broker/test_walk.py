@@ -11,7 +11,8 @@ import pytest
 
 from broker.audit import audit
 from broker.hearing import Hearing
-from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, ids, make_due, make_expired, now_ms
+from broker.moves import LEASE_OVER, WORKER, age, claim, ids, make_due, make_expired, now_ms
+from broker.outcomes import OUTCOMES
 from broker.state import ident, new
 from headrace_broker import (
     Broker,
@@ -37,6 +38,9 @@ STEPS = 130
 NAMES = [f"j{n}" for n in range(40)]
 WORKERS = ("w1", "w2", "w3")
 LIVE = {State.SCHEDULED, State.QUEUED, State.PROCESSING, State.RETRYING}
+
+
+ALL_OUTCOMES: list[Outcome] = [outcome for outcome, _ in OUTCOMES.values()]
 
 
 @dataclass(slots=True)
@@ -141,8 +145,7 @@ class Walk:
             good = job.token != "" and self.dice.random() < 0.7
             token = job.token if good else self.dice.choice([*job.old_tokens, "strange"])
             good = token == job.token != ""
-            outcome = self.dice.choice([Succeeded(), Retried(delay_ms=HOUR, failure=BOOM), Failed(failure=BOOM),
-                                        Released(), Snoozed(delay_ms=HOUR), Discarded(reason="no")])  # fmt: skip
+            outcome = self.dice.choice(ALL_OUTCOMES)
             if token == "":
                 continue
             finishes.append(Finish(job_id=ident(name), token=token, outcome=outcome))
