@@ -9,6 +9,9 @@ from typing import Any
 
 import structlog
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Without the values of variables: those hold payloads, tokens and passwords, which no log may show."""
+
 
 def configure_logging(*, log_format: str, log_level: str) -> None:
     """Sends structlog's and the standard library's records to standard error.
@@ -28,7 +31,7 @@ def configure_logging(*, log_format: str, log_level: str) -> None:
     render: list[Any] = (
         [structlog.dev.ConsoleRenderer(colors=colors)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
