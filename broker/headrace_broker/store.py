@@ -32,6 +32,9 @@ POOL = 32
 
 OLDEST_VERSION = (7, 0)
 
+_CLOSED = "the handler is closed"
+"""What uvloop says, as a RuntimeError, of writing to a connection that was reset while it lay idle in the pool."""
+
 _TEMPORARY = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED",
 )  # fmt: skip
@@ -80,6 +83,10 @@ def store_errors() -> Iterator[None]:
     except exceptions.OutOfMemoryError as error:
         raise StoreFull("the store has reached its maxmemory") from error
     except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        raise StoreUnavailable("the store cannot be reached") from error
+    except RuntimeError as error:
+        if _CLOSED not in str(error):
+            raise
         raise StoreUnavailable("the store cannot be reached") from error
     except exceptions.ResponseError as error:
         text = str(error)

@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 
 from broker.audit import audit
@@ -244,6 +247,48 @@ async def test_a_restarted_store_is_used_again(
         await eventually(stored)
         assert ids(await claim(broker, 5)) == [A, B]
         await audit(broker)
+
+
+def test_a_connection_that_was_reset_while_idle_is_unavailable_on_uvloop_too(eventually: Eventually) -> None:
+    """Regression: redis-py's pool does not see that a connection has been reset, and uvloop refuses to write to it with
+    a RuntimeError. That is an outage like any other: repeated, the call succeeds.
+    """
+    resets: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reset = asyncio.Event()
+        resets.append(reset)
+        greeting = asyncio.create_task(_obey(reader, writer))
+        await reset.wait()
+        greeting.cancel()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async def outage() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        async with server, Broker(url=url) as broker:
+            await broker.ping()
+            resets[0].set()
+            [connection] = broker.redis.connection_pool._available_connections
+            await eventually(connection._reader.exception)
+            with pytest.raises(StoreUnavailable):
+                await broker.ping()
+            await broker.ping()
+            resets[1].set()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(outage())
+
+
+async def _obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers everything with OK."""
+    while header := await reader.readline():
+        for _ in range(int(header[1:])):
+            size = int((await reader.readline())[1:])
+            await reader.readexactly(size + 2)
+        writer.write(b"+OK\r\n")
 
 
 # --- cancellation
