@@ -47,6 +47,14 @@ from headrace_broker.outcome import (
     Succeeded,
 )
 from headrace_broker.settings import BrokerSettings
+from headrace_broker.startup import (
+    CannotStart,
+    await_store,
+    loop_factory,
+    open_broker,
+    setting_problems,
+    unless_stopped,
+)
 from headrace_broker.store import StoreInfo
 from headrace_broker.subscription import RESYNC, Bell, Resync, Subscription
 
@@ -59,6 +67,7 @@ __all__ = [
     "Broker",
     "BrokerError",
     "BrokerSettings",
+    "CannotStart",
     "ClaimedJob",
     "Claims",
     "DeadLetters",
@@ -97,7 +106,12 @@ __all__ = [
     "Succeeded",
     "Transition",
     "WorkerInfo",
+    "await_store",
     "configure_logging",
     "is_job_id",
+    "loop_factory",
     "new_token",
+    "open_broker",
+    "setting_problems",
+    "unless_stopped",
 ]  # fmt: skip

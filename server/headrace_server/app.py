@@ -12,16 +12,14 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
 from headrace.v1 import job_service_pb2_grpc
-from headrace_broker import Maintenance, Subscription
+from headrace_broker import CannotStart, Maintenance, Subscription, await_store, open_broker
 from headrace_broker.job import DAY
 from headrace_server._drain import Drain
 from headrace_server._options import channel_options, concurrent_calls
 from headrace_server._pulse import Pulse
 from headrace_server._reflection import add_reflection
-from headrace_server._store import await_store, open_broker
 from headrace_server._supervisor import Supervisor
 from headrace_server._watchers import Watchers
-from headrace_server.errors import CannotStart
 from headrace_server.interceptors import CallInterceptor
 from headrace_server.job_service import SERVICE, JobService
 
@@ -84,8 +82,6 @@ class Server:
         server = self._build()
         self.port = _bind(server, self._settings.listen)
         info = await await_store(self._broker, self._settings)
-        for warning in info.warnings:
-            _log.warning(warning)
         self._roles.start("subscription", self._subscription.run)
         self._roles.start("maintenance", self._maintenance.run)
         await self._pulse.beat()

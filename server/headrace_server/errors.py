@@ -1,16 +1,14 @@
 """What can go wrong in the server room itself; status.py says how each of them is told to a client.
 
-ServerError
-├── CannotStart          the process ends: a setting, the port or the store is not as it must be
-└── Refused              one call is answered with an error
-    ├── InvalidRequest   fields that break the contract
-    ├── Malformed        bytes that are not the message they should be
-    ├── VersionAhead     after_version is greater than the job's version
-    ├── HistoryTrimmed   after_version is older than what the record still remembers
-    ├── TooManyWatchers  the quota of watchers is used up
-    ├── NoSuchMethod     there is no such method
-    ├── TookTooLong      the call was not answered within the server's own limit
-    └── GoingAway        the server is about to end
+Refused                  one call is answered with an error
+├── InvalidRequest   fields that break the contract
+├── Malformed        bytes that are not the message they should be
+├── VersionAhead     after_version is greater than the job's version
+├── HistoryTrimmed   after_version is older than what the record still remembers
+├── TooManyWatchers  the quota of watchers is used up
+├── NoSuchMethod     there is no such method
+├── TookTooLong      the call was not answered within the server's own limit
+└── GoingAway        the server is about to end
 """
 
 from __future__ import annotations
@@ -21,15 +19,7 @@ if TYPE_CHECKING:
     from headrace_server._violations import Violation
 
 
-class ServerError(Exception):
-    """Base of all errors that the server room raises on purpose."""
-
-
-class CannotStart(ServerError):
-    """The server cannot start. The message is one line for the person at the terminal and says what to do."""
-
-
-class Refused(ServerError):
+class Refused(Exception):
     """A call that is answered with an error. The message may be shown to the client."""
 
 

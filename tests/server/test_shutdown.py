@@ -12,8 +12,8 @@ from harness.waiting import Eventually
 from headrace.v1.job_pb2 import JobSpec
 from headrace.v1.job_service_pb2 import EnqueueRequest, StreamStatusRequest, StreamStatusResponse
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
+from headrace_broker import CannotStart
 from headrace_server.app import TELL_WATCHERS, Server
-from headrace_server.errors import CannotStart
 
 from .conftest import Hands, Serve, answer_of, next_message, refused
 

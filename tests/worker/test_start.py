@@ -65,9 +65,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(refused, words, complaint):
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"lease": "0.1"}, "headrace-worker: HEADRACE_LEASE: Input should be greater than or equal to 0.5; got '0.1'"),
-        ({"concurrency": "many"}, "headrace-worker: HEADRACE_CONCURRENCY: Input should be a valid integer"),
-        ({"redis_url": "http://x"}, "headrace-worker: HEADRACE_REDIS_URL: String should match pattern"),
+        ({"lease": "0.1"}, "headrace-worker: HEADRACE_LEASE: input should be greater than or equal to 0.5; got '0.1'"),
+        ({"concurrency": "many"}, "headrace-worker: HEADRACE_CONCURRENCY: input should be a valid integer"),
+        ({"redis_url": "http://x"}, "headrace-worker: HEADRACE_REDIS_URL: string should match pattern"),
     ],
 )
 def test_a_wrong_setting_is_named_as_in_the_environment(refused, settings, complaint):
@@ -112,7 +112,7 @@ def test_a_store_that_comes_up_late_is_waited_for(own_valkey, spawn):
     worker = spawn(
         "python", "-m", "headrace_worker", APP, directory=HERE, environment=environment(redis_url=store_url(store))
     )
-    worker.wait_for_line("trying again")
+    worker.wait_for_line("waiting for the store")
     store.start_again()
     worker.wait_for_line("worker ready")
 
@@ -121,7 +121,7 @@ def test_a_worker_that_waits_for_its_store_can_be_stopped(spawn):
     """SIGTERM ends it at once, in order."""
     nowhere = environment(redis_url="redis://127.0.0.1:1/0")
     worker = spawn("python", "-m", "headrace_worker", APP, directory=HERE, environment=nowhere)
-    worker.wait_for_line("trying again")
+    worker.wait_for_line("waiting for the store")
     assert worker.stop(within=2) == 0
 
 

@@ -11,9 +11,9 @@
 Run it with `headrace-worker module:worker`.
 """
 
+from headrace_broker import CannotStart
 from headrace_worker._verdict import Discard, Retry, Snooze, Verdict
 from headrace_worker.context import Context, JobCancelled, JobInfo
-from headrace_worker.errors import CannotStart
 from headrace_worker.worker import Worker
 
 __all__ = [

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import Field, ValidationError
 from pydantic_settings import CliApp, CliImplicitFlag, CliPositionalArg
 
-from headrace_broker import configure_logging
-from headrace_worker.errors import CannotStart
+from headrace_broker import CannotStart, configure_logging, loop_factory, setting_problems
 from headrace_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ WRONG_USAGE = 2
 CANNOT_START = 1
 LINGER = 2.0
 """Seconds that the process gets to end by itself after the worker has stopped: a handler's thread may hang."""
-_SECRET = frozenset({"redis_url", "HEADRACE_REDIS_URL", "REDIS_URL"})  # may hold a password
 
 
 class CommandLine(WorkerSettings):
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         line = CliApp.run(CommandLine, cli_args=words)
     except ValidationError as error:
-        _leave(WRONG_USAGE, *_problems(error))
+        _leave(WRONG_USAGE, *setting_problems(error))
     if line.reload:
         _reload(line, words)
     from headrace_worker._load import CannotLoad, load  # noqa: PLC0415  imports the user's code, so errors come first
@@ -62,12 +60,12 @@ def run(worker: Worker, settings: WorkerSettings | None = None) -> None:
     try:
         settings = settings or WorkerSettings()
     except ValidationError as error:
-        _leave(WRONG_USAGE, *_problems(error))
+        _leave(WRONG_USAGE, *setting_problems(error))
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
     gc.collect()
     gc.freeze()  # what is there by now stays: collections that pass over it cost a tenth less CPU for each job
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             try:
                 runner.run(_serve(worker, settings))
             finally:
@@ -105,33 +103,12 @@ def _end_soon(*, exit_code: int) -> None:
     timer.start()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # noqa: PLC0415  an extra
-    except ImportError:
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
 def _reload(line: CommandLine, words: Sequence[str]) -> NoReturn:
     from headrace_worker._reload import Reloader  # noqa: PLC0415  watchfiles is for development
 
     configure_logging(log_format=line.log_format, log_level=line.log_level)
     rest = [word for word in words if word != "--reload"]
     sys.exit(Reloader([sys.executable, "-m", "headrace_worker", *rest, "--no-reload"]).run())
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """Returns one line for each setting that is wrong, under its name in the environment."""
-    lines = []
-    for one in error.errors(include_url=False, include_context=False):
-        name = str(one["loc"][0]) if one["loc"] else ""
-        message = one["msg"].removeprefix("Value error, ")
-        shown = "" if name in _SECRET else f"; got {one['input']!r}"
-        variable = name if name.isupper() else f"HEADRACE_{name.upper()}"
-        lines.append(f"{variable}: {message}{shown}")
-    return lines
 
 
 def _leave(code: int, *lines: str) -> NoReturn:

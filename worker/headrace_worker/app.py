@@ -8,24 +8,30 @@ import os
 import re
 import secrets
 import socket
-import time
 from collections.abc import Coroutine
 from importlib import metadata
 
 import structlog
 
-from headrace_broker import Broker, BrokerError, Maintenance, StoreUnavailable, StoreUnfit, Subscription, WorkerInfo
+from headrace_broker import (
+    BrokerError,
+    CannotStart,
+    Maintenance,
+    Subscription,
+    WorkerInfo,
+    await_store,
+    open_broker,
+    unless_stopped,
+)
 from headrace_worker._child import Logs
 from headrace_worker._consumer import Consumer
 from headrace_worker._executor import Executor
 from headrace_worker._finisher import Finisher
 from headrace_worker._lease import LeaseKeeper
-from headrace_worker._outage import Outage
 from headrace_worker._processes import Processes
 from headrace_worker._run import PATIENCE, Stop
 from headrace_worker._runs import Runs
 from headrace_worker._slots import Slots
-from headrace_worker.errors import CannotStart
 from headrace_worker.settings import WorkerSettings
 from headrace_worker.worker import Worker
 
@@ -51,7 +57,7 @@ class App:
         """
         _check_handlers(worker)
         self._settings = settings
-        self._broker = _broker(settings)
+        self._broker = open_broker(settings)
         self.info = _info(worker, settings)
         self._types = sorted(worker.handlers)
         slots = Slots(self.info.concurrency)
@@ -97,7 +103,7 @@ class App:
         grace = self._settings.grace
         async with self._broker:
             try:
-                if not await self._before_stop(self._await_store()):
+                if not await unless_stopped(self._stop, await_store(self._broker, self._settings)):
                     return
                 self._start()
                 if ready is not None:
@@ -164,42 +170,6 @@ class App:
         except BrokerError as error:  # what was delivered and not claimed is taken back when its lease ends
             log.warning("could not take leave of the store", error=str(error))
 
-    async def _await_store(self) -> None:
-        """Waits for the store, and looks whether it may be trusted with jobs."""
-        url, patience = _without_password(self._settings.redis_url), self._settings.store_timeout
-        outage, since = Outage(role="start"), time.monotonic()
-        while True:
-            try:
-                found = await self._broker.check()
-            except StoreUnfit as error:
-                raise CannotStart(f"the store at {url} must not be used as it is: {error}") from error
-            except StoreUnavailable as error:
-                if time.monotonic() - since >= patience:
-                    why = str(error.__cause__ or error).rstrip(".")
-                    raise CannotStart(
-                        f"no store answers at {url} within {patience:g} s: {why}. "
-                        "Start Valkey or Redis there, or set HEADRACE_REDIS_URL"
-                    ) from error
-                await outage.pause(error)
-            else:
-                outage.over()
-                for warning in found.warnings:
-                    log.warning("store", server=found.server, version=found.version, warning=warning)
-                return
-
-    async def _before_stop(self, work: Coroutine[None, None, None]) -> bool:
-        """Does some work, unless it is told to stop first. Returns whether the work was done."""
-        working = asyncio.create_task(work, name="await-store")
-        stopping = asyncio.create_task(self._stop.wait(), name="await-stop")
-        try:
-            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                await working
-            return working.done()
-        finally:
-            working.cancel()
-            stopping.cancel()
-
     def _supervise(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
@@ -226,13 +196,6 @@ def _check_handlers(worker: Worker) -> None:
             raise CannotStart(str(error)) from error
 
 
-def _broker(settings: WorkerSettings) -> Broker:
-    try:
-        return settings.broker()
-    except ValueError as error:
-        raise CannotStart(f"HEADRACE_REDIS_URL cannot be read: {error}") from error
-
-
 def _info(worker: Worker, settings: WorkerSettings) -> WorkerInfo:
     host = socket.gethostname()
     plain = re.sub(r"[^A-Za-z0-9_.-]", "-", host)[:64]
@@ -244,8 +207,3 @@ def _info(worker: Worker, settings: WorkerSettings) -> WorkerInfo:
         pid=os.getpid(),
         version=metadata.version("headrace"),
     )
-
-
-def _without_password(url: str) -> str:
-    """Returns a URL as it may be shown: no user, no password, no query."""
-    return re.sub(r"//[^/@]*@", "//", url.partition("?")[0])
