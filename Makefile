@@ -29,7 +29,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## see it work: one job for every module of the standard library (KEEP=1 leaves it up)
-	@$(BIN)/python -m examples.measure $(if $(KEEP),--keep)
+	@$(BIN)/python -m examples.measure $(if $(KEEP),--keep) $(ARGS)
 
 test: setup ## run the tests, on real Valkey and (where redis-server is installed) real Redis
 	@$(BIN)/python -m pytest -m "not compose" $(ARGS)
