@@ -1,0 +1,137 @@
+"""One chaos run: start everything, hurt it by plan, heal it, wait until it is quiet, and judge what happened.
+
+`make chaos` runs this for a minute, `make soak` for longer. The same seed makes the same plan of faults; what they meet
+differs from run to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from chaos import plan, scan
+from chaos.checker import check
+from chaos.checker.history import read
+from chaos.nemesis import Nemesis
+from chaos.report import show
+from chaos.stage import LEASE, Stage
+
+CALM_LEASE = 10.0
+"""Seconds of a lease where nothing may run twice, though the machine be slow at times."""
+QUIET_WITHIN = 40.0
+"""Seconds that the backlog may take to drain after everything is healed and the last round of jobs is sent."""
+LOAD_PATIENCE = 120.0
+
+console = Console(stderr=False)
+
+
+def main() -> int:
+    """Reads the command line, runs, prints the table; the exit code is 1 where a promise was broken."""
+    options = _options()
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    directory = Path(tempfile.mkdtemp(prefix=f"headrace-chaos-{seed}-"))
+    console.print(f"seed {seed}, {options.seconds:g} s, files in {directory}", soft_wrap=True, highlight=False)
+    asyncio.run(run(options, seed, directory))
+    history = read(directory)
+    violations = check(history)
+    show(history, violations, console)
+    if violations or options.keep:
+        console.print(f"the files are kept in {directory}", soft_wrap=True, highlight=False)
+    else:
+        _remove(directory)
+    return 1 if violations else 0
+
+
+async def run(options: argparse.Namespace, seed: int, directory: Path) -> None:
+    """The run itself. Leaves its files in the directory."""
+    faults = [] if options.calm else plan.draw(
+        seed=seed, seconds=options.seconds, workers=options.workers, servers=options.servers
+    )  # fmt: skip
+    lease = CALM_LEASE if options.calm else LEASE
+    names = {"lease": lease, "workers": options.workers, "servers": options.servers, "rate": options.rate, "seed": seed}
+    ran: dict[str, Any] = {"seed": seed, "lease_ms": int(lease * 1_000), "faults": bool(faults)}
+    async with Stage(directory=directory, **names) as stage:
+        started = time.monotonic()
+        load = await stage.begin_load()
+        nemesis = Nemesis(stage)
+        clock = asyncio.create_task(nemesis.watch_the_clock(), name="clock")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nemesis.run(faults), name="nemesis")
+            group.create_task(asyncio.sleep(options.seconds), name="the run's time")
+        await _heal(stage, nemesis)
+        ran |= {"healed_ms": time.time() * 1_000}
+        console.print(f"healed after {time.monotonic() - started:.0f} s; waiting until all is quiet")
+        ran |= {"quiet": await _settle(stage, load)}
+        clock.cancel()
+        await _write_end(stage, ran)
+
+
+async def _heal(stage: Stage, nemesis: Nemesis) -> None:
+    await nemesis.relieve_memory()
+    for link in stage.links.values():
+        link.pass_on()
+
+
+async def _settle(stage: Stage, load: Any) -> bool:
+    """Ends the load, and waits for the backlog. False: it did not drain in time."""
+    async with load.lock:
+        code = await asyncio.to_thread(load.process.stop, within=LOAD_PATIENCE)
+        load.expected_end = code == 0
+        await load.bury(stage.directory / "logs")
+    deadline = time.monotonic() + QUIET_WITHIN
+    while await scan.unfinished(stage.broker):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(2 * LEASE)  # what comes late, comes now
+    return True
+
+
+async def _write_end(stage: Stage, ran: dict[str, Any]) -> None:
+    """Reads the store, kills it, reads it again; then stops everybody."""
+    _write(stage.directory / "final.json", await scan.scan(stage.broker))
+    await stage.end()
+    before = await scan.scan(stage.broker)
+    await asyncio.to_thread(stage.store.kill)
+    await asyncio.to_thread(stage.store.start_again)
+    after = await scan.scan(stage.broker)
+    _write(stage.directory / "final.json", before)
+    _write(stage.directory / "reloaded.json", after)
+    _write(stage.directory / "processes.json", [life for one in stage.lives.values() for life in one.lives()])
+    _write(stage.directory / "run.json", ran)
+    stage.keep_store_log()
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+def _remove(directory: Path) -> None:
+    import shutil  # noqa: PLC0415
+
+    shutil.rmtree(directory)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, help="the plan of faults; default: a random one, which is printed")
+    parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=100, help="jobs a second (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes (default: %(default)s)")
+    parser.add_argument("--servers", type=int, default=2, help="server processes (default: %(default)s)")
+    parser.add_argument("--calm", action="store_true", help="inject no faults: then nothing may run twice")
+    parser.add_argument("--keep", action="store_true", help="keep the files of a run that went well, too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

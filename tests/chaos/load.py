@@ -1,0 +1,196 @@
+"""The producers and watchers of a chaos run: a process of the public client, and what it was told, written down.
+
+It produces until SIGTERM; then it asks again for what it never got an answer for, sends a last round of jobs that shows
+that everybody works again, and waits for its watchers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chaos.mix import Request, draw
+from headrace import AsyncClient, EnqueueError, HeadraceError, InvalidRequest, ResourceExhausted, Unavailable
+
+SETTLE = 40.0
+"""Seconds that the last part may take."""
+LAST_ROUND = 400
+
+
+class Log:
+    """The client's history, one JSON object a line."""
+
+    def __init__(self, place: Path) -> None:
+        self._file = place.open("a", buffering=1)
+        self.numbers = itertools.count(1)
+
+    def write(self, row: str, **facts: Any) -> None:
+        """Adds a line."""
+        self._file.write(json.dumps({"row": row, "at": time.time() * 1_000, **facts}) + "\n")
+
+
+class Load:
+    """All producers and watchers of this process."""
+
+    def __init__(self, *, clients: Sequence[AsyncClient], log: Log, rng: random.Random, rate: float) -> None:
+        self._clients = clients
+        self._log = log
+        self._rng = rng
+        self._rate = rate
+        self._names = itertools.count(1)
+        self._unanswered: dict[str, Request] = {}
+        self._recent: list[Request] = []
+        self._watching: set[asyncio.Task[None]] = set()
+        self._calling: set[asyncio.Task[None]] = set()
+        self.stopping = asyncio.Event()
+
+    async def produce(self) -> None:
+        """Sends jobs at the rate asked for, whatever becomes of the calls, until it is told to stop."""
+        started, sent = time.monotonic(), 0
+        while not self.stopping.is_set():
+            missing = int((time.monotonic() - started) * self._rate) - sent
+            sent += missing
+            for _ in range(missing):
+                self._spawn(self._one_move(), self._calling)
+            await asyncio.sleep(0.01)
+
+    async def settle(self) -> None:
+        """Repeats what was not answered; sends the last round; waits for the watchers."""
+        await self._done(self._calling)
+        async with asyncio.timeout(SETTLE):
+            while self._unanswered:
+                await asyncio.gather(*(self._enqueue(one) for one in list(self._unanswered.values())))
+            last = [draw(self._rng, self._name(), kind="sleeps") for _ in range(LAST_ROUND)]
+            await asyncio.gather(*(self._enqueue(one) for one in last))
+            await self._done(self._calling)
+        await self._done(self._watching)
+
+    async def _done(self, tasks: set[asyncio.Task[None]]) -> None:
+        while tasks:
+            await asyncio.wait(set(tasks), timeout=SETTLE)
+
+    async def _one_move(self) -> None:
+        """Mostly a new job; at times many at once, a repetition, another job under a known name, or poison."""
+        chance = self._rng.random()
+        if chance < 0.02:
+            await self._enqueue_many([draw(self._rng, self._name()) for _ in range(self._rng.randrange(2, 20))])
+        elif chance < 0.06 and self._recent:
+            await self._enqueue(self._rng.choice(self._recent))
+        elif chance < 0.08 and self._recent:
+            await self._enqueue(self._rng.choice(self._recent).forged("b"))
+        elif chance < 0.09:
+            twin = draw(self._rng, self._name())
+            await asyncio.gather(self._enqueue(twin), self._enqueue(twin), self._enqueue(twin.forged("b")))
+        else:
+            poison = self._rng.random() < 4 / (60 * self._rate)
+            await self._enqueue(draw(self._rng, self._name(), kind="poison" if poison else ""))
+
+    def _name(self) -> str:
+        return f"request-{next(self._names)}"
+
+    async def _enqueue(self, request: Request) -> None:
+        number = self._invoke(request)
+        job = request.job()
+        client = self._rng.choice(self._clients)
+        options = {name: getattr(job, name) for name in job.__slots__ if name not in {"type", "payload"}}
+        try:
+            handle = await client.enqueue(job.type, job.payload, **options)
+        except HeadraceError as error:
+            self._failed(number, request, error)
+        else:
+            self._stored(number, request, handle.job_id, handle.deduplicated)
+
+    async def _enqueue_many(self, requests: Sequence[Request]) -> None:
+        numbers = [self._invoke(request) for request in requests]
+        client = self._rng.choice(self._clients)
+        answers = await client.enqueue_many([request.job() for request in requests])
+        for number, request, answer in zip(numbers, requests, answers, strict=True):
+            if isinstance(answer, EnqueueError):
+                self._failed(number, request, answer.error)
+            else:
+                self._stored(number, request, answer.job_id, answer.deduplicated)
+
+    def _invoke(self, request: Request) -> int:
+        number = next(self._log.numbers)
+        self._log.write("invoke", number=number, request_id=request.request_id, variant=request.variant)
+        return number
+
+    def _stored(self, number: int, request: Request, job_id: str, deduplicated: bool) -> None:  # noqa: FBT001
+        self._log.write("answer", number=number, answer="ok", job_id=job_id, deduplicated=deduplicated)
+        self._unanswered.pop(request.request_id + request.variant, None)
+        self._recent = [*self._recent[-200:], request]
+        if self._rng.random() < 0.15:
+            self._spawn(self._watch(job_id), self._watching)
+
+    def _failed(self, number: int, request: Request, error: HeadraceError) -> None:
+        told = f"{type(error).__name__}: {error}"
+        answer = "fail" if isinstance(error, InvalidRequest | ResourceExhausted) else "unknown"
+        if isinstance(error, InvalidRequest) and error.reason == "REQUEST_ID_REUSED":
+            answer = "reused"
+        self._log.write("answer", number=number, answer=answer, error=told)
+        name = request.request_id + request.variant
+        if answer == "unknown" and self._rng.random() < 0.8:
+            self._unanswered[name] = request
+        else:
+            self._unanswered.pop(name, None)
+
+    async def _watch(self, job_id: str) -> None:
+        number = next(self._log.numbers)
+        after = self._rng.choice((None, 0))
+        self._log.write("watch", number=number, job_id=job_id, after=after)
+        error = await self._follow(number, job_id, after)
+        self._log.write("watched", number=number, error=error)
+
+    async def _follow(self, number: int, job_id: str, after: int | None) -> str:
+        """Watches to the end; returns the error that ended it before. A watch that nobody answered is begun again."""
+        told = False
+        while True:
+            try:
+                async for event in self._rng.choice(self._clients).watch(job_id, after_version=after):
+                    told = True
+                    facts = {"kind": event.kind.value, "version": event.version, "state": event.state.value}
+                    self._log.write("event", number=number, **facts)
+            except Unavailable as error:
+                if told:
+                    return f"{type(error).__name__}: {error}"
+            except HeadraceError as error:
+                return f"{type(error).__name__}: {error}"
+            else:
+                return ""
+
+    @staticmethod
+    def _spawn(work: Any, tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+async def main() -> None:
+    """Reads the command line, and runs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", action="append", required=True, help="a server's address; may be repeated")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--rate", type=float, default=150, help="moves a second")
+    parser.add_argument("--log", type=Path, required=True, help="the file to write the history to")
+    options = parser.parse_args()
+    clients = [AsyncClient(target, timeout=4, reconnect_timeout=60) for target in options.target for _ in range(2)]
+    load = Load(clients=clients, log=Log(options.log), rng=random.Random(options.seed), rate=options.rate)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.stopping.set)
+    print("load ready", flush=True)  # noqa: T201  the line that its starter waits for
+    await load.produce()
+    await load.settle()
+    for client in clients:
+        await client.close()
+    print("load done", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
