@@ -181,7 +181,7 @@ class _Feed:
         client = store.reading_client(self._url)
         try:
             async with client.pubsub() as pubsub:
-                await self._connect(pubsub)
+                await self._connect_in_time(pubsub)
                 silent = 0
                 while True:
                     message = await pubsub.get_message(timeout=SILENCE if not self._idle else 0.2)
@@ -198,6 +198,14 @@ class _Feed:
         finally:
             self._pubsub = None
             await client.aclose()
+
+    async def _connect_in_time(self, pubsub: PubSub) -> None:
+        """Connects, or gives up: redis-py itself would wait for ever for a store whose first answer is lost."""
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                await self._connect(pubsub)
+        except TimeoutError:
+            raise StoreUnavailable("the store does not answer a new subscription") from None
 
     async def _connect(self, pubsub: PubSub) -> None:
         """Subscribes to all channels that have bells; those that hung there before are told to resync."""

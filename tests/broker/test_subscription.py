@@ -9,6 +9,7 @@ import pytest
 
 from broker.moves import BOOM, claim, finish, make_due, start, stop
 from broker.state import A, B, C, ident, new, wipe
+from harness.proxy import Mode, Proxy
 from harness.stores import Store
 from harness.waiting import Eventually
 from headrace_broker import (
@@ -148,6 +149,35 @@ async def test_a_broken_connection_says_resync(
                 heard = await next_of(bell)
                 assert isinstance(heard, Transition)
                 assert heard.version == 1
+
+
+async def test_a_connection_that_swallows_the_greeting_is_given_up(
+    own_valkey: Callable[..., Store], namespace: str, eventually: Eventually
+) -> None:
+    """Regression: a subscription whose new connection was swallowed on the way waited for its first answer for ever,
+    and no watcher of that server heard anything any more. It connects anew.
+    """
+    place = own_valkey().url.removeprefix("unix://")
+    async with (
+        Proxy(f"unix:{place}") as proxy,
+        Broker(url=f"redis://127.0.0.1:{proxy.port}/0", namespace=namespace) as broker,
+    ):
+        proxy.mode = Mode(swallow=True)
+        subscription = Subscription(broker)
+        running = asyncio.create_task(subscription.run())
+        await eventually(lambda: proxy.connections == 1)
+        proxy.pass_on()
+        with pytest.raises(StoreUnavailable):
+            await _listens(subscription)
+
+        await eventually(lambda: _listens(subscription), within=2 * CONFIRM_TIMEOUT)
+
+        running.cancel()
+
+
+async def _listens(subscription: Subscription) -> bool:
+    async with subscription.listen(A):
+        return True
 
 
 async def test_listening_goes_on_while_connections_break(spare_broker: Broker, subscription: Subscription) -> None:

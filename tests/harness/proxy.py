@@ -54,6 +54,11 @@ class Proxy:
         if tasks:
             await asyncio.wait(tasks)
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._links)
+
     def pass_on(self) -> None:
         """Ends every misbehaviour, but for what connections have suffered already."""
         self.mode = Mode()
