@@ -10,24 +10,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from examples.measure import display, library, producer, summary
+from examples.measure import library, summary
 from examples.measure.library import Module
+from examples.measure.producer import NotStoredError
+from examples.measure.run import DemoFailedError, measure
 from examples.measure.stack import Stack, StackFailedError, running
-from examples.measure.tally import Tally
 from rich.console import Console
 
-from headrace import AsyncClient, HeadraceError, Job, JobState
+from headrace import HeadraceError
 
-_LONGEST = 300.0  # seconds; many times what a slow machine needs
 _INTERRUPTED = 130
 _WIDTH_OF_A_FILE = 160  # characters
-
-
-class DemoFailedError(Exception):
-    """The demo did not come out right; the text says why, in one line."""
 
 
 def main() -> None:
@@ -36,7 +32,7 @@ def main() -> None:
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     try:
         asyncio.run(_demo(options, Console(width=width, highlight=False, markup=False, emoji=False)))
-    except (DemoFailedError, StackFailedError, producer.NotStoredError, HeadraceError) as failure:
+    except (DemoFailedError, StackFailedError, NotStoredError, HeadraceError) as failure:
         sys.exit(f"demo: {failure}")
     except asyncio.CancelledError:
         print("demo: interrupted; everything is stopped", file=sys.stderr)
@@ -65,7 +61,7 @@ async def _demo(options: argparse.Namespace, console: Console) -> None:
     with contextlib.ExitStack() as cleanup:
         data = Path.cwd() / ".headrace" if options.keep else Path(cleanup.enter_context(_temporary_directory()))
         async with _started(options, data, console) as stack:
-            dead = await stack.during(_measure(stack, modules, console))
+            dead = await stack.during(measure(stack.address, modules, console))
             if options.keep:
                 summary.show_commands(dead, console, address=stack.address, kept=True)
                 await _keep(stack, console)
@@ -78,10 +74,10 @@ def _find(options: argparse.Namespace, console: Console) -> Sequence[Module]:
     found = library.find(options.library or library.STANDARD_LIBRARY, limit=options.limit)
     if not found.modules:
         raise DemoFailedError(f"there are no .py files below {options.library}")
-    whose = options.library or f"the standard library of Python {platform.python_version()}"
-    console.print(f"{len(found.modules):,} jobs, one for each module of {whose}: parse it, count what is in it.")
+    whose = options.library or f"Python {platform.python_version()}'s standard library"
+    console.print(f"{len(found.modules):,} jobs, one for each module of {whose}")
     if found.stand_ins:
-        console.print(f"It brings no broken modules to see failures with; {found.stand_ins} binary ones stand in.")
+        console.print(f"It brings no broken modules to see failures with; {found.stand_ins} binary ones stand in")
     return found.modules
 
 
@@ -94,45 +90,8 @@ async def _started(options: argparse.Namespace, data: Path, console: Console) ->
         async with running(data=data, listen=listen) as stack:
             starting.stop()
             seconds = time.monotonic() - begun
-            console.print(f"Valkey, a server at {stack.address} and a worker came up in {seconds:.1f} s.\n")
+            console.print(f"Valkey, a server at {stack.address} and a worker are up after {seconds:.1f} s\n")
             yield stack
-
-
-async def _measure(stack: Stack, modules: Sequence[Module], console: Console) -> Mapping[str, Job]:
-    """Enqueue, follow, sum up; the dead letters. Raises DemoFailedError when a job got lost on the way."""
-    async with AsyncClient(stack.address) as client:
-        tally = Tally(total=len(modules))
-        batch = await producer.enqueue(client, modules)
-        try:
-            async with asyncio.timeout(_LONGEST), _shown(tally, console):
-                await batch.follow(tally)
-        except TimeoutError:
-            raise DemoFailedError(f"{tally.total - tally.done:,} jobs have not ended within {_LONGEST:.0f} s") from None
-        dead = await batch.dead_letters(client)
-        summary.show(tally, dead, console)
-        _check(tally, dead)
-        return dead
-
-
-@contextlib.asynccontextmanager
-async def _shown(tally: Tally, console: Console) -> AsyncIterator[None]:
-    shown = asyncio.create_task(display.show(tally, console), name="display")
-    try:
-        yield
-    finally:
-        shown.cancel()
-        await asyncio.wait({shown})
-
-
-def _check(tally: Tally, dead: Mapping[str, Job]) -> None:
-    succeeded, failed = tally.states[JobState.SUCCEEDED], tally.states[JobState.FAILED]
-    if succeeded + failed != tally.total:
-        raise DemoFailedError(f"of {tally.total:,} jobs {succeeded:,} succeeded and {failed:,} failed: some got lost")
-    if len(dead) != failed:
-        raise DemoFailedError(f"{failed:,} jobs failed for good, but {len(dead):,} are in the dead letter queue")
-    for name, job in dead.items():
-        if job.failure is None or not job.failure.error_type:  # no exception of the handler: it could not run
-            raise DemoFailedError(f"the job of {name} failed, but not over its module: {job.failure}")
 
 
 async def _keep(stack: Stack, console: Console) -> None:

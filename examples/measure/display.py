@@ -55,7 +55,8 @@ def _line(tally: Tally) -> Text:
 
 def _picture(tally: Tally) -> Group:
     latest, failures = _notes("Done", tally.latest, height=4), _notes("Failed", tally.failures, height=6)
-    return Group(_bar(tally), Text(), _counts(tally), Text(), latest, Text(), failures)
+    # The last line is an empty one: a ^C that the terminal echoes there does not break the picture.
+    return Group(_bar(tally), Text(), _counts(tally), Text(), latest, Text(), failures, Text())
 
 
 def _bar(tally: Tally) -> Table:
@@ -84,8 +85,8 @@ def _notes(title: str, notes: Sequence[Note], *, height: int) -> Table:
     """The notes, one a line, in a table that has always the same height."""
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     table.add_column(title, no_wrap=True, min_width=6)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for note in notes:
         table.add_row(f"{note.after:.1f} s", note.name, Text(note.text, _WORDS[note.state][1]))
     for _ in range(height - len(notes)):

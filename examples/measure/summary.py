@@ -43,7 +43,7 @@ def show_commands(dead: Mapping[str, Job], console: Console, *, address: str, ke
         first = f"{headrace} get {next(iter(dead.values())).job_id}" if dead else f"{headrace} --help"
         commands = [dead_letters, first, one_more]
     else:
-        title = "Everything is stopped. Try next; the first command starts a stack that stays up, for the others:"
+        title = "Everything is stopped. Try next; the first leaves a stack up for the others:"
         commands = ["make demo KEEP=1", dead_letters, one_more]
     console.print(Text(title, "bold"))
     for command in commands:
@@ -69,7 +69,7 @@ def _sums(tally: Tally) -> str:
 
 def _dead_letters(dead: Mapping[str, Job]) -> Table:
     table = _table(f"Dead letters ({len(dead):,})")
-    table.add_column("module", overflow="fold")
+    table.add_column("module", no_wrap=True)
     table.add_column("attempts", justify="right")
     table.add_column("error", overflow="fold")
     for name, job in list(dead.items())[:_SHOWN]:

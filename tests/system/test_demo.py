@@ -127,7 +127,7 @@ def test_signal_stops_everything(number: signal.Signals, start_demo: Callable[..
 def test_killed_demo_leaves_no_process(start_demo: Callable[..., Process], eventually_sync: EventuallySync) -> None:
     """After a SIGKILL of the demo itself the stack stops by itself."""
     demo = start_demo(HEADRACE_GRACE="1")
-    demo.wait_for_line("came up in", within=30)
+    demo.wait_for_line("are up after", within=30)
     demo.kill()
     eventually_sync(lambda: not demo.family(), within=20)
 
@@ -171,13 +171,13 @@ def test_demo_survives_a_killed_server(start_demo: Callable[..., Process], tmp_p
 
 _OUTCOMES = """
 from collections import Counter
-from examples.measure.__main__ import DemoFailedError, _check
+from examples.measure.run import DemoFailedError, check
 from examples.measure.tally import Tally
 from headrace import JobState
 
 for states in ({JobState.SUCCEEDED: 9}, {JobState.SUCCEEDED: 9, JobState.CANCELLED: 1}, {JobState.FAILED: 10}):
     try:
-        _check(Tally(total=10, states=Counter(states)), {})
+        check(Tally(total=10, states=Counter(states)), {})
     except DemoFailedError as failure:
         print(failure)
 """
