@@ -19,6 +19,7 @@ from headrace_broker import (
     new_token,
 )
 from headrace_broker.job import HOUR
+from headrace_broker.keys import GROUP
 
 
 async def test_a_claim_starts_a_job(store_broker: Broker, dump: Dump) -> None:
@@ -135,6 +136,22 @@ async def test_a_delivered_entry_is_claimed_first(store_broker: Broker, dump: Du
         f"job:{A}": record("PROCESSING", "q", "p 1 - w1", **claimed()),
         f"job:{B}": record("QUEUED", "q", priority="high"),
     }
+
+
+@pytest.mark.parametrize("resume", [False, True])
+async def test_the_lease_of_a_late_claim_is_a_whole_one(store_broker: Broker, resume: bool) -> None:  # noqa: FBT001
+    """Regression: a lease was counted from the delivery, so a job whose claim came late was taken away too early."""
+    await store_broker.enqueue([new("a")])
+    delivered = () if resume else (await deliver(store_broker),)
+    if resume:
+        await deliver(store_broker)
+    await age(store_broker, A, 29_000)
+
+    assert ids(await claim(store_broker, 1, delivered=delivered, resume=resume)) == [A]
+
+    key = store_broker.shard(0).ready("default", Priority.NORMAL)
+    [pending] = await store_broker.redis.xpending_range(key, GROUP, "-", "+", 1)
+    assert pending["time_since_delivered"] < 15_000
 
 
 async def test_over_delivery_goes_back_to_the_front(store_broker: Broker, dump: Dump) -> None:

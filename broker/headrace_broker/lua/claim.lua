@@ -31,7 +31,7 @@ end
 
 local function runs(job, place) return job and job.state == 'PROCESSING' and job.entry == place end
 
-local function take(queue, priority, entry, id)
+local function take(queue, priority, entry, id, late)
   local key, place = ready_key(queue, priority), priority .. ' ' .. entry
   local job = id and load(id)
   if runs(job, place) then
@@ -45,6 +45,8 @@ local function take(queue, priority, entry, id)
     push(job, FRONT)
     drop(key, entry)
   else
+    -- The store counts a lease from the delivery; of an entry that was delivered a while ago it begins now.
+    if late then redis.call('XCLAIM', key, 'workers', WORKER, 0, entry, 'JUSTID') end
     job.attempt = job.attempt + 1
     job.started = NOW
     move(job, 'PROCESSING', '', WORKER, {
@@ -81,14 +83,14 @@ if ARGV[5] == '1' then
       give(job)
     end
   end)
-  for _, other in ipairs(others) do take(unpack(other, 1, 4)) end
+  for _, other in ipairs(others) do take(other[1], other[2], other[3], other[4], true) end
 end
 -- A delivery that waited too long for its claim may have been taken from this worker: then it is not ours to run.
 for i = last_stream + 1, #ARGV, 4 do
   local key, entry = ready_key(ARGV[i], ARGV[i + 1]), ARGV[i + 2]
   ensure_group(key)
   if #redis.call('XPENDING', key, 'workers', entry, entry, 1, WORKER) == 1 then
-    take(ARGV[i], ARGV[i + 1], entry, ARGV[i + 3])
+    take(ARGV[i], ARGV[i + 1], entry, ARGV[i + 3], true)
   end
 end
 
