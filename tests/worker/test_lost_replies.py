@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from harness.proxy import Mode
+from harness.proxy import Proxy as SlowProxy
 from headrace_broker import Broker, State
 from headrace_worker import Worker
 from worker.proxy import Proxy
@@ -69,3 +71,24 @@ async def test_a_claim_whose_reply_was_lost_during_the_drain_is_given_back(serve
     await serving.stop()
     job = await jobs.get(job_id)
     assert (job.state, job.crashes) in {(State.QUEUED, 0), (State.SUCCEEDED, 0)}
+
+
+async def test_jobs_whose_claim_was_answered_too_late_are_not_started(serve, jobs, valkey, eventually):
+    """Regression: they were begun after their lease had ended, while another worker might run them already."""
+    runs: list[str] = []
+    worker = Worker()
+    worker.handler("job")(lambda ctx: runs.append(ctx.job.id))
+    job_id = await jobs.put("job")
+    async with SlowProxy(valkey.replace("unix://", "unix:")) as slow:
+        slow.mode = Mode(delay=0.4)
+        serving = await serve(worker, redis_url=f"redis://127.0.0.1:{slow.port}/0", lease=0.5)
+        await eventually(lambda: _given_back(jobs, job_id), within=15)
+        assert runs == []
+        slow.pass_on()
+        assert (await jobs.ended(job_id)).state is State.SUCCEEDED
+        assert runs == [job_id]
+        await serving.stop()
+
+
+async def _given_back(jobs, job_id):
+    return [step for step in (await jobs.get(job_id)).history if step.reason in {"RELEASED", "LEASE_LOST"}]

@@ -93,7 +93,7 @@ class Consumer:
         if request is None:
             return
         claims = await self._claim(request)
-        if self._draining:
+        if self._draining or self._is_late():
             await self._hand_back(claims)
             return
         for job in claims.jobs:
@@ -102,6 +102,10 @@ class Consumer:
             self._delivered = await self._broker.wait(
                 shard=self._shard, worker=self._worker_id, queues=self._queues, timeout_ms=WAIT_MS
             )
+
+    def _is_late(self) -> bool:
+        """Whether the answer took so long that what it gave would have to be stopped at once: see LeaseKeeper."""
+        return time.monotonic() > self._leased_until - self._broker.lease_ms / 6_000
 
     async def _new_request(self) -> _Request | None:
         """Waits for free slots, and takes them. None: it was woken for another reason."""
