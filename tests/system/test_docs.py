@@ -164,3 +164,15 @@ def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
     path = _ROOT / document
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    """A promise with a test beside it has that test: `room/test_x.py`, with or without the name of a function."""
+    named = re.findall(r"`(\w+/test_\w+\.py)(?:::(test_\w+))?`", (_ROOT / "docs/internals.md").read_text())
+    assert len(named) >= 10
+    missing = [
+        (path, name)
+        for path, name in named
+        if not (_ROOT / "tests" / path).exists() or f"def {name or 'test_'}" not in (_ROOT / "tests" / path).read_text()
+    ]
+    assert missing == []

@@ -149,7 +149,7 @@ def _odd():
 
 
 async def test_jobs_enqueued_before_any_worker_ever_ran_are_not_lost(serve, jobs, worker):
-    """One of the ancestor's faults: the first worker finds what waited for it."""
+    """Regression: the first worker finds what waited for it."""
     ids = [await jobs.put("early") for _ in range(3)]
     worker.handler("early")(lambda: None)
     await serve(worker)
