@@ -13,13 +13,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from examples.measure import library, summary
 from examples.measure.library import Module
 from examples.measure.producer import NotStoredError
 from examples.measure.run import DemoFailedError, measure
 from examples.measure.stack import Stack, StackFailedError, running
-from rich.console import Console
-
 from headrace import HeadraceError
 
 _INTERRUPTED = 130

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from examples.measure.tally import Note, Tally
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from examples.measure.tally import Note, Tally
 from headrace import JobState
 
 _PICTURES = 8  # a second

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from examples.measure.library import Module
 from examples.measure.tally import Tally
-
 from headrace import AsyncClient, AsyncJobHandle, EnqueueError, Job, NewJob, Priority, RetryPolicy
 
 _RETRY = RetryPolicy(max_attempts=3, initial_backoff=1, multiplier=2, jitter=0.5)

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from rich.console import Console
+
 from examples.measure import display, producer, summary
 from examples.measure.library import Module
 from examples.measure.tally import Tally
-from rich.console import Console
-
 from headrace import AsyncClient, Job, JobState
 
 _LONGEST = 300.0  # seconds; many times what a slow machine needs

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from examples.measure.tally import Tally
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from examples.measure.tally import Tally
 from headrace import Job, JobState
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"

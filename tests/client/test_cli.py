@@ -264,7 +264,7 @@ def test_dead_letters_are_listed(run: Run, by_hand: Callable[..., None], queue: 
         ids.append(_id(run, queue))
         by_hand(lambda hand, n=n: hand.fail(queue, f"broken {n}"))
     page = run("dlq", "list", "--queue", queue, "--limit", "2").out
-    assert [line.split()[0] for line in page.splitlines()[1:3]] == [ids[2], ids[1]]
+    assert re.findall(r"^[0-9A-Z]{26}", page, re.MULTILINE) == [ids[2], ids[1]]
     assert "HANDLER_ERROR: ValueError: broken 2" in page
     assert "2 of 3 dead letters." in page
     token = re.search(r"--page-token (\S+)", page)[1]

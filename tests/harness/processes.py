@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-_MARK = "HEADRACE_TEST_FAMILY"  # inherited by every descendant, so that none can hide in a process group of its own
+_MARK = "TEST_FAMILY"  # inherited by every descendant, so that none can hide in a process group of its own
 
 
 class Process:

@@ -36,7 +36,7 @@ def log(tmp_path):
 
 
 async def test_a_worker_that_is_killed_strands_no_job(launch, jobs, tmp_path, log):
-    """One of the ancestor's faults: SIGKILL, and within its lease and a moment the job runs elsewhere."""
+    """Regression: SIGKILL, and within its lease and a moment the job runs elsewhere."""
     first = launch("sample_app:worker", lease=str(LEASE))
     second = launch("sample_app:worker", lease=str(LEASE))
     job_id = await jobs.put("wait.thread", f'{{"log":"{log}","until":"{tmp_path / "until"}"}}'.encode())
@@ -89,7 +89,7 @@ async def test_a_job_five_leases_long_runs_once(serve, jobs, release):
 
 
 async def test_each_worker_process_has_a_consumer_name_of_its_own(launch, broker, eventually):
-    """One of the ancestor's faults: two on one host, and one of them started again, are three names."""
+    """Regression: two on one host, and one of them started again, are three names."""
 
     async def names():
         return {name.decode() for name in await broker.redis.zrange(broker.shard(0).workers(), 0, -1)}

@@ -111,7 +111,7 @@ async def test_discard_cancels_the_job_and_is_no_dead_letter(serve, jobs, worker
 
 
 async def test_an_undecodable_payload_ends_in_the_dlq_with_its_error_and_time_and_blocks_nobody(serve, jobs, worker):
-    """One of the ancestor's faults: the bad one is dead at once, the one behind it runs in the only slot."""
+    """Regression: the bad one is dead at once, the one behind it runs in the only slot."""
     worker.handler("order")(lambda order: order["item"])
     typed = worker.handler("typed")(lambda order: order)
     typed.__annotations__ = {"order": Order}
@@ -278,7 +278,7 @@ async def test_a_retry_waits_for_as_long_as_the_policy_says(serve, jobs, worker)
 
 
 async def test_a_finished_job_leaves_nothing_in_its_stream(serve, jobs, worker, broker):
-    """One of the ancestor's faults: entries are acknowledged and deleted."""
+    """Regression: entries are acknowledged and deleted."""
     worker.handler("done")(lambda: None)
     await serve(worker)
     for job_id in [await jobs.put("done") for _ in range(10)]:

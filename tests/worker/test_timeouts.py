@@ -1,4 +1,4 @@
-"""Timeouts are enforced, on every kind of handler. One of the ancestor's faults."""
+"""Timeouts are enforced, on every kind of handler. Regression."""
 
 import asyncio
 import threading

@@ -37,7 +37,9 @@ class Run:
 
     @classmethod
     async def start(cls, *, program: Program, on_line: Callable[[str], None]) -> "Run":
-        """Start the program. On Linux the kernel sends it SIGTERM when this process dies, however it dies."""
+        """Start the program. On Linux the kernel kills it when this process dies, however it dies: a drain would
+        have no store to write to. Valkey asks for SIGTERM in place of that, and saves what it has.
+        """
         child = await asyncio.create_subprocess_exec(
             *program.command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -100,7 +102,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     parent, libc = os.getpid(), ctypes.CDLL(None)
 
     def in_the_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

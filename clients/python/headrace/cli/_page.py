@@ -102,15 +102,12 @@ def dead_letters(page: DeadLetterPage) -> Iterable[Table | Text]:
     if not page.jobs:
         yield Text("No dead letters.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("JOB", no_wrap=True)
-    for name in ("QUEUE", "TYPE", "TRIES", "FAILED"):
-        table.add_column(name, overflow="fold")
-    table.add_column("ERROR", overflow="fold", ratio=1)
+    # Two lines for each: beside the id, a terminal of 80 columns has no room for an error.
+    yield Text(f"{'JOB':<26}  {'FAILED':<23}  TRIES  QUEUE: TYPE", style="bold")
     for job in page.jobs:
-        error = "" if job.failure is None else failure_text(job.failure)
-        table.add_row(job.job_id, job.queue, job.type, str(job.attempt), _moment(job.finish_time), Text(error))
-    yield table
+        yield Text(f"{job.job_id:<26}  {_moment(job.finish_time):<23}  {job.attempt:>5}  {job.queue}: {job.type}")
+        if job.failure is not None:
+            yield Text(f"    {failure_text(job.failure)}", style="red")
     yield Text(f"\n{len(page.jobs)} of {page.total_size} dead letters.")
     if page.next_page_token:
         yield Text(f"Next page: headrace dlq list --page-token {page.next_page_token}", style="dim")
