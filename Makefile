@@ -14,7 +14,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # Pins for the build backend too, which pip installs apart (older releases of pip read the first, newer ones the second).
 PINNED = PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt"
 
-.PHONY: help setup demo test test-compose check fmt lint proto proto-check up down constraints
+.PHONY: help setup demo test test-compose chaos soak mutants check fmt lint proto proto-check up down constraints
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,17 @@ test-compose: setup ## test docker-compose.yml with a real container engine
 	@docker info >/dev/null 2>&1 || { echo "test-compose needs a running container engine (docker info fails). Where no registry is in reach, deploy/docker-standins makes one."; exit 1; }
 	@deploy/docker-standins
 	@$(BIN)/python -m pytest -m compose tests/system/test_compose.py $(ARGS)
+
+CHAOS = PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED))
+
+chaos: setup ## hurt a whole headrace for a minute, and check that it kept its promises (SEED=1 for that plan again)
+	@$(CHAOS) --seconds 60 $(ARGS)
+
+soak: setup ## the same for longer (MINUTES=20)
+	@$(CHAOS) --seconds $$(( $(or $(MINUTES),20) * 60 )) $(ARGS)
+
+mutants: setup ## break headrace on purpose, one fault at a time, and see that each is caught
+	@PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos.mutants $(ARGS)
 
 check: proto-check lint ## everything that must hold before a change is merged, but for the tests
 

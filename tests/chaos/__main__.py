@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -44,10 +45,10 @@ def main() -> int:
     history = read(directory)
     violations = check(history)
     show(history, violations, console)
-    if violations or options.keep:
+    if (violations or options.keep) and not options.discard:
         console.print(f"the files are kept in {directory}", soft_wrap=True, highlight=False)
     else:
-        _remove(directory)
+        shutil.rmtree(directory)
     return 1 if violations else 0
 
 
@@ -115,12 +116,6 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def _remove(directory: Path) -> None:
-    import shutil  # noqa: PLC0415
-
-    shutil.rmtree(directory)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, help="the plan of faults; default: a random one, which is printed")
@@ -130,6 +125,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--servers", type=int, default=2, help="server processes (default: %(default)s)")
     parser.add_argument("--calm", action="store_true", help="inject no faults: then nothing may run twice")
     parser.add_argument("--keep", action="store_true", help="keep the files of a run that went well, too")
+    parser.add_argument("--discard", action="store_true", help="keep no files, whatever was found")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from chaos.checker.history import History, Record
+from chaos.checker.history import STALL, History, Record
 
 AFTERMATH_MS = 3_000
 """How long after its end a fault of the store or of a connection may still cost a lease: reconnects, held reclaims."""
@@ -66,18 +66,22 @@ class Causes:
         for run in history.runs:
             if run.how == "exits":
                 self._by_pid[run.pid].append(("poison job", run.began_ms, run.began_ms + AFTERMATH_MS))
+            elif run.type == "blocks" and run.ended_ms is not None:  # claims under way meanwhile are not heard of
+                self._by_pid[run.pid].append(("blocked loop", run.began_ms, run.ended_ms + AFTERMATH_MS))
         self._pid_of = {(run.job_id, run.claimed_ms): run.pid for run in history.runs}
 
     def of(self, claim: Claim) -> str:
-        """Names the fault that explains the end of a claim, the latest one first; "" where there is none."""
+        """Names the fault that explains the end of a claim; "" where there is none. A fault of its own process comes
+        before one of all, what the nemesis did before a slow machine, and a later one before an earlier one.
+        """
         pids = [claim.pid, 0] if claim.pid else list(self._by_pid)
         found = [
-            (start, kind)
+            (pid != 0, kind != STALL, start, kind)
             for pid in pids
             for kind, start, end in self._by_pid[pid]
             if start <= claim.end_ms and end >= claim.claimed_ms
         ]
-        return max(found)[1] if found else ""
+        return max(found)[3] if found else ""
 
 
 def duplicates(history: History) -> Counter[str]:
