@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from chaos import plan, scan
+from chaos import leaks, plan, scan
 from chaos.checker import check
 from chaos.checker.history import read
 from chaos.nemesis import Nemesis
@@ -73,7 +73,12 @@ async def run(options: argparse.Namespace, seed: int, directory: Path) -> None:
         console.print(f"healed after {time.monotonic() - started:.0f} s; waiting until all is quiet")
         ran |= {"quiet": await _settle(stage, load)}
         clock.cancel()
-        await _write_end(stage, ran)
+        await _write_store(stage)
+        ran |= {"burst_ms": time.time() * 1_000, "held": await leaks.measure(stage)}
+        await stage.end()
+        _write(directory / "processes.json", [life for one in stage.lives.values() for life in one.lives()])
+        _write(directory / "run.json", ran)
+        stage.keep_store_log()
 
 
 async def _heal(stage: Stage, nemesis: Nemesis) -> None:
@@ -97,19 +102,12 @@ async def _settle(stage: Stage, load: Any) -> bool:
     return True
 
 
-async def _write_end(stage: Stage, ran: dict[str, Any]) -> None:
-    """Reads the store, kills it, reads it again; then stops everybody."""
+async def _write_store(stage: Stage) -> None:
+    """Reads the store, kills it, and reads it again."""
     _write(stage.directory / "final.json", await scan.scan(stage.broker))
-    await stage.end()
-    before = await scan.scan(stage.broker)
     await asyncio.to_thread(stage.store.kill)
     await asyncio.to_thread(stage.store.start_again)
-    after = await scan.scan(stage.broker)
-    _write(stage.directory / "final.json", before)
-    _write(stage.directory / "reloaded.json", after)
-    _write(stage.directory / "processes.json", [life for one in stage.lives.values() for life in one.lives()])
-    _write(stage.directory / "run.json", ran)
-    stage.keep_store_log()
+    _write(stage.directory / "reloaded.json", await scan.scan(stage.broker))
 
 
 def _write(path: Path, content: Any) -> None:

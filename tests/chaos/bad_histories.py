@@ -5,6 +5,7 @@ from dataclasses import replace
 from chaos.checker.history import Entry, Event, History, Key, Step
 from chaos.good_history import (
     GOOD,
+    HELD,
     LOST,
     LOST_STEPS,
     PLAIN,
@@ -63,6 +64,12 @@ def with_process(index: int, **changes: object) -> History:
     processes = list(GOOD.processes)
     processes[index] = replace(processes[index], **changes)  # type: ignore[arg-type]
     return replace(GOOD, processes=tuple(processes))
+
+
+def holding(**changes: int) -> History:
+    """Returns the good history with more held after the burst."""
+    held = {"before": HELD, "after": {**HELD, **changes}}
+    return replace(GOOD, settings=replace(GOOD.settings, held=held))
 
 
 def without(name: str) -> History:
@@ -206,5 +213,10 @@ BAD: dict[str, tuple[str, History]] = {
     "a backlog that does not drain": ("I19", replace(GOOD, settings=replace(GOOD.settings, quiet=False))),
     "a worker that went silent": ("I19", replace(GOOD, settings=replace(GOOD.settings, healed_ms=T + 5_000))),
     "a log that floods": ("I19", with_process(1, busiest_second=5_000)),
+    "a key left by jobs that were to leave none": ("I15", holding(keys=10)),
+    "memory that does not come back": ("I15", holding(bytes=2_900_000)),
+    "a consumer more than before": ("I15", holding(consumers=3)),
+    "connections that pile up": ("I18", holding(connections=40)),
+    "files that pile up": ("I18", holding(**{"files of worker-1": 60})),
     "a payload in a log": ("I22", with_process(1, leaks=("canary",))),
 }

@@ -76,8 +76,9 @@ STORE = Store(
     keys={"{headrace:0}:queues": Key(type="set", ttl_ms=-1), "{headrace:0}:worker:w-12-cd": Key(type="hash", ttl_ms=9)},
     counters={"alpha": {"SUCCEEDED": 3, "QUEUED": 0}},
 )
+HELD = {"keys": 9, "bytes": 2_000_000, "connections": 12, "consumers": 2, "files of worker-1": 20}
 GOOD = History(
-    settings=Settings(healed_ms=T),
+    settings=Settings(healed_ms=T, held={"before": HELD, "after": {**HELD, "files of worker-1": 22}}),
     store=STORE,
     reloaded=STORE,
     calls=(

@@ -10,19 +10,32 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import signal
 import time
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chaos.mix import Request, draw
-from headrace import AsyncClient, EnqueueError, HeadraceError, InvalidRequest, ResourceExhausted, Unavailable
+from headrace import (
+    AsyncClient,
+    AsyncJobHandle,
+    EnqueueError,
+    HeadraceError,
+    InvalidRequest,
+    JobNotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 SETTLE = 40.0
 """Seconds that the last part may take."""
 LAST_ROUND = 400
+BATCH = 200
 
 
 class Log:
@@ -173,14 +186,39 @@ class Load:
         task.add_done_callback(tasks.discard)
 
 
+async def burst(client: AsyncClient, *, jobs: int, rng: random.Random) -> None:
+    """Sends jobs of which no trace may be left a second after their end, watches some, and waits for all."""
+    kinds = ("quick", "sleeps", "thread", "flaky", "retries", "snoozes", "discards")
+    asked = [draw(rng, uuid.uuid4().hex, kind=rng.choice(kinds)) for _ in range(jobs)]
+    brief = [replace(one, options={**one.options, "retention": 1.0, "expire_time": None}) for one in asked]
+    handles = []
+    for start in range(0, jobs, BATCH):
+        handles += await client.enqueue_many([one.job() for one in brief[start : start + BATCH]])
+    await asyncio.gather(*(_to_the_end(one) for one in handles if not isinstance(one, EnqueueError)))
+
+
+async def _to_the_end(handle: AsyncJobHandle) -> None:
+    try:
+        async for _ in handle.watch():
+            continue
+    except JobNotFound:  # it has ended, and its second has passed
+        return
+
+
 async def main() -> None:
     """Reads the command line, and runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", action="append", required=True, help="a server's address; may be repeated")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--rate", type=float, default=150, help="moves a second")
-    parser.add_argument("--log", type=Path, required=True, help="the file to write the history to")
+    parser.add_argument("--log", type=Path, default=Path(os.devnull), help="the file to write the history to")
+    parser.add_argument("--burst", type=int, default=0, help="only send this many short-lived jobs, and wait for them")
     options = parser.parse_args()
+    if options.burst:
+        async with AsyncClient(options.target[0]) as client:
+            await burst(client, jobs=options.burst, rng=random.Random(options.seed))
+        print("load done", flush=True)  # noqa: T201
+        return
     clients = [AsyncClient(target, timeout=4, reconnect_timeout=60) for target in options.target for _ in range(2)]
     load = Load(clients=clients, log=Log(options.log), rng=random.Random(options.seed), rate=options.rate)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.stopping.set)

@@ -287,6 +287,8 @@ def _by_chaos(mutant: Mutant, place: str) -> str:
     command = [sys.executable, "-m", "chaos", "--seed", str(SEED), "--seconds", str(SECONDS), "--discard"]
     told = _run(command, place)
     found = set(re.findall(r"^(I\d+) \S+: ", told.stdout, re.MULTILINE)) & set(mutant.caught_by)
+    if not found:
+        sys.stderr.write(f"{mutant.name}: the chaos run told\n{told.stdout[-3_000:]}{told.stderr[-3_000:]}\n")
     return f"the checker: {', '.join(sorted(found))} (chaos seed {SEED})" if found else ""
 
 

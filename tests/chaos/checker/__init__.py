@@ -33,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     places.survives_a_crash,
     processes.none_dies_unasked,
     processes.work_goes_on,
+    processes.nothing_leaks,
     processes.no_secret_told,
 )
 

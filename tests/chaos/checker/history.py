@@ -37,6 +37,10 @@ class Settings:
     quiet: bool = True
     """Whether the backlog was gone in time after the last fault had been healed."""
     healed_ms: float = 0.0
+    burst_ms: float = float("inf")
+    """From here on jobs were run of which nothing may be left: no run of theirs is judged, but what is `held`."""
+    held: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Keys, connections, files and so on, `before` and `after` the burst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +244,7 @@ def read(directory: Path) -> History:
         store=_store(json.loads((directory / "final.json").read_text())),
         calls=calls,
         watches=watches,
-        runs=_runs(effects),
+        runs=tuple(run for run in _runs(effects) if run.began_ms < ran.get("burst_ms", run.began_ms + 1)),
         faults=tuple(Fault(**row) for row in _rows(directory / "faults.jsonl")) + _stalls(effects),
         processes=tuple(
             Process(**{**row, "errors": tuple(row["errors"]), "leaks": tuple(row["leaks"])}) for row in processes

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from chaos.checker.history import History, Process
 from chaos.checker.verdict import Violation
 
-BUSIEST = 400
-"""Lines that a process may log in one second: more is a hot loop."""
+BUSIEST = 200
+"""Lines that a process may log in one second, beside those about single calls and jobs: more is a hot loop."""
+
+STORES = {"keys", "bytes", "consumers"}
+SLACK = {"bytes": 300_000, "connections": 8, "files": 8, "threads": 8}
+"""How much more may be held: buffers, and the connections and threads that a pool keeps for the next burst."""
+SHARE = {"bytes": 0.02}
 
 
 def none_dies_unasked(history: History) -> Iterator[Violation]:
@@ -31,6 +36,17 @@ def work_goes_on(history: History) -> Iterator[Violation]:
             yield Violation("I19", "", f"{_name(process)} has run no job since the last fault was healed")
         if process.busiest_second > BUSIEST:
             yield Violation("I19", "", f"{_name(process)} logged {process.busiest_second} lines in a second")
+
+
+def nothing_leaks(history: History) -> Iterator[Violation]:
+    """I15, I18: after jobs of which nothing is kept, store and processes hold no more than before."""
+    before, after = history.settings.held.get("before", {}), history.settings.held.get("after", {})
+    for name in before.keys() & after.keys():
+        slack = SLACK.get(name.partition(" ")[0], 0)
+        if after[name] > before[name] + max(slack, before[name] * SHARE.get(name, 0)):
+            yield Violation(
+                "I15" if name in STORES else "I18", "", f"{name}: {before[name]} before, {after[name]} after"
+            )
 
 
 def no_secret_told(history: History) -> Iterator[Violation]:
