@@ -25,6 +25,9 @@ def show(history: History, violations: list[Violation], console: Console) -> Non
     _table(console, "calls of enqueue", Counter(call.answer for call in history.calls))
     _table(console, "leases lost, by cause", duplicates(history))
     twice = sum(_same_attempt_again(history, job_id) for job_id in history.runs_of)
+    harmed = sum(record.type != "poison" and record.failure == "CRASH_LOOP" for record in records)
+    poison = sum(record.type == "poison" for record in records)
+    console.print(f"poison jobs: {poison}; other jobs that ended as CRASH_LOOP: {harmed}")
     told = sum(len(watch.events) for watch in history.watches)
     console.print(
         f"runs of handlers: {len(history.runs)} of {len(history.runs_of)} jobs; attempts begun again: {twice}"
