@@ -92,7 +92,7 @@ MUTANTS = (
         file=f"{LUA}/finish.lua",
         old="      drop(claimed_at(job))\n",
         new="",
-        caught_by=("I15",),
+        caught_by=(f"{TESTS}/test_finish.py::test_finished_entries_leave_the_stream",),
     ),
     Mutant(
         name="promote leaves the job on the schedule",

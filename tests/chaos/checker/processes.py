@@ -11,8 +11,8 @@ BUSIEST = 200
 """Lines that a process may log in one second, beside those about single calls and jobs: more is a hot loop."""
 
 STORES = {"keys", "bytes", "consumers"}
-SLACK = {"bytes": 300_000, "connections": 8, "files": 8, "threads": 8}
-"""How much more may be held: buffers, and the connections and threads that a pool keeps for the next burst."""
+SLACK = {"bytes": 300_000, "connections": 8, "files": 8, "threads": 44}
+"""How much more may be held: buffers, connections of the pools, and a thread for each slot of a worker."""
 SHARE = {"bytes": 0.02}
 
 
