@@ -54,11 +54,10 @@ def main() -> int:
 
 async def run(options: argparse.Namespace, seed: int, directory: Path) -> None:
     """The run itself. Leaves its files in the directory."""
-    faults = [] if options.calm else plan.draw(
-        seed=seed, seconds=options.seconds, workers=options.workers, servers=options.servers
-    )  # fmt: skip
+    machines = {"workers": options.workers, "servers": options.servers}
+    faults = [] if options.calm else plan.draw(seed=seed, seconds=options.seconds, only=options.only, **machines)
     lease = CALM_LEASE if options.calm else LEASE
-    names = {"lease": lease, "workers": options.workers, "servers": options.servers, "rate": options.rate, "seed": seed}
+    names = {"lease": lease, "rate": options.rate, "seed": seed, **machines}
     ran: dict[str, Any] = {"seed": seed, "lease_ms": int(lease * 1_000), "faults": bool(faults)}
     async with Stage(directory=directory, **names) as stage:
         started = time.monotonic()
@@ -121,6 +120,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100, help="jobs a second (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=3, help="worker processes (default: %(default)s)")
     parser.add_argument("--servers", type=int, default=2, help="server processes (default: %(default)s)")
+    kinds = [kind.name for kind in plan.KINDS]
+    parser.add_argument(
+        "--only", action="append", default=[], choices=kinds, help="this kind of fault; may be repeated"
+    )
     parser.add_argument("--calm", action="store_true", help="inject no faults: then nothing may run twice")
     parser.add_argument("--keep", action="store_true", help="keep the files of a run that went well, too")
     parser.add_argument("--discard", action="store_true", help="keep no files, whatever was found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CALM = 2.0
@@ -59,11 +59,12 @@ KINDS = (
 )
 
 
-def draw(*, seed: int, seconds: float, workers: int, servers: int) -> list[Planned]:
-    """Returns the plan for a run of `seconds`, in the order of its times.
+def draw(*, seed: int, seconds: float, workers: int, servers: int, only: Sequence[str] = ()) -> list[Planned]:
+    """Returns the plan for a run of `seconds`, in the order of its times; of these kinds alone, where some are given.
 
     Kinds are dealt like cards, so that each comes in its turn, and as often as its weight says.
     """
+    kinds = [kind for kind in KINDS if not only or kind.name in only]
     rng = random.Random(seed)
     names = {
         "worker": [f"worker-{n}" for n in range(workers)],
@@ -76,7 +77,7 @@ def draw(*, seed: int, seconds: float, workers: int, servers: int) -> list[Plann
     deck: list[Kind] = []
     at = CALM
     while at < seconds:
-        deck = deck or _shuffled(rng, names)
+        deck = deck or _shuffled(rng, kinds)
         kind = deck.pop()
         plan.append(
             Planned(
@@ -91,10 +92,10 @@ def draw(*, seed: int, seconds: float, workers: int, servers: int) -> list[Plann
     return plan
 
 
-def _shuffled(rng: random.Random, names: dict[str, list[str]]) -> list[Kind]:
+def _shuffled(rng: random.Random, kinds: Sequence[Kind]) -> list[Kind]:
     """Two of each kind first, then the rest by weight: even a short run meets every kind twice."""
-    twice = [kind for kind in KINDS for _ in range(2)]
-    rest = [kind for kind in KINDS for _ in range(kind.weight - 2)]
+    twice = [kind for kind in kinds for _ in range(2)]
+    rest = [kind for kind in kinds for _ in range(kind.weight - 2)]
     rng.shuffle(twice)
     rng.shuffle(rest)
     return rest + twice

@@ -31,6 +31,13 @@ def test_faults_stay_within_the_run() -> None:
     assert max(planned.seconds for planned in plan) <= 3.5
 
 
+def test_a_plan_may_be_of_some_kinds_alone() -> None:
+    """For a closer look at one of them; for a rolling restart under load."""
+    plan = draw(seed=1, seconds=30, workers=3, servers=2, only=["stop worker", "stop server"])
+
+    assert {planned.kind for planned in plan} == {"stop worker", "stop server"}
+
+
 def test_the_nemesis_knows_every_kind() -> None:
     """No fault of the plan is left undone."""
     assert {kind.name for kind in KINDS} == set(Nemesis.KNOWN)
