@@ -66,6 +66,12 @@ def with_process(index: int, **changes: object) -> History:
     return replace(GOOD, processes=tuple(processes))
 
 
+def silent() -> History:
+    """Returns the good history with a hundred more runs, of which the last worker had none."""
+    runs = (run(PLAIN, f"x{n}", 10, 5_000 + n, 5_000 + n) for n in range(100))
+    return replace(GOOD, runs=(*GOOD.runs, *runs))
+
+
 def holding(**changes: int) -> History:
     """Returns the good history with more held after the burst."""
     held = {"before": HELD, "after": {**HELD, **changes}}
@@ -211,7 +217,7 @@ BAD: dict[str, tuple[str, History]] = {
     "a process that died by itself": ("I18", with_process(0, expected_end=False)),
     "a process that tells of a fault of its own": ("I18", with_process(1, errors=("Traceback …",))),
     "a backlog that does not drain": ("I19", replace(GOOD, settings=replace(GOOD.settings, quiet=False))),
-    "a worker that went silent": ("I19", replace(GOOD, settings=replace(GOOD.settings, healed_ms=T + 5_000))),
+    "a worker that went silent": ("I19", silent()),
     "a log that floods": ("I19", with_process(1, busiest_second=5_000)),
     "a key left by jobs that were to leave none": ("I15", holding(keys=10)),
     "memory that does not come back": ("I15", holding(bytes=2_900_000)),

@@ -34,6 +34,8 @@ class Mutant:
     old: str
     new: str
     caught_by: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+    """The kinds of faults that a chaos run is to be of; all, where none are named."""
 
     @property
     def by_chaos(self) -> bool:
@@ -58,6 +60,7 @@ MUTANTS = (
         old="if not job or job.token ~= token then",
         new="if not job then",
         caught_by=("I4", "I5"),
+        faults=("pause worker",),
     ),
     Mutant(
         name="renew drops the token check",
@@ -86,6 +89,7 @@ MUTANTS = (
         old="    give(job)\n  end\nend",
         new="    drop(key, entry)\n    give(job)\n  end\nend",
         caught_by=("I1", "I14"),
+        faults=("kill worker", "pause worker"),
     ),
     Mutant(
         name="finish leaves the entry pending",
@@ -128,6 +132,7 @@ MUTANTS = (
         old="'XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM'",
         new="'XGROUP', 'CREATE', key, 'workers', '$', 'MKSTREAM'",
         caught_by=("I1",),
+        faults=("destroy groups",),
     ),
     Mutant(
         name="published before the write: with the version that was",
@@ -153,6 +158,7 @@ MUTANTS = (
         "                except StoreFull:\n"
         '                    reply = [b"new", b"QUEUED", 1, 0] * len(chunk)\n',
         caught_by=("I1",),
+        faults=("fill memory",),
     ),
     Mutant(
         name="running work may not complete when memory is out",
@@ -202,6 +208,7 @@ MUTANTS = (
         old="  job.attempt = job.attempt - 1\n",
         new="",
         caught_by=("I9",),
+        faults=("kill worker",),
     ),
     Mutant(
         name="crashes have no limit",
@@ -285,6 +292,7 @@ def _by_tests(mutant: Mutant, place: str) -> str:
 
 def _by_chaos(mutant: Mutant, place: str) -> str:
     command = [sys.executable, "-m", "chaos", "--seed", str(SEED), "--seconds", str(SECONDS), "--discard"]
+    command += [word for kind in mutant.faults for word in ("--only", kind)]
     told = _run(command, place)
     found = set(re.findall(r"^(I\d+) \S+: ", told.stdout, re.MULTILINE)) & set(mutant.caught_by)
     if not found:

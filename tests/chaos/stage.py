@@ -23,6 +23,8 @@ from headrace_broker import Broker
 TESTS = Path(__file__).parent.parent
 LEASE = 1.0
 GRACE = 5
+SUDDEN_ENDS = {9, -9}
+"""Exit codes of a process that a poison job ended, or the nemesis."""
 _FAULTS_OF_OURS = re.compile(
     r"Traceback|fault in the worker|duty failed|a role of the worker failed|outcome not written|Task exception"
     r"|never retrieved|never awaited|unhandled|INTERNAL"
@@ -80,7 +82,7 @@ class Life:
                 "exit_code": code,
                 "expected_end": self.expected_end,
                 "to_the_end": to_the_end,
-                **_said(process.lines),
+                **_said(process.lines, sudden=code in SUDDEN_ENDS),
             }
         )
         self.process = None
@@ -90,10 +92,12 @@ class Life:
         return self._past
 
 
-def _said(lines: list[str]) -> dict[str, Any]:
+def _said(lines: list[str], *, sudden: bool) -> dict[str, Any]:
+    """Sums up what a process said. When it ends suddenly, the processes that it was about to start complain."""
     told = [line for line in lines if not _ONE_FOR_EACH.search(line)]
     seconds = Counter(found[0] for line in told if (found := re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line)))
-    ours = [line for line in lines if _FAULTS_OF_OURS.search(line) and not _HANDLERS_FAULTS.search(line)]
+    heard = [line for line in lines if line.startswith("{")] if sudden else lines
+    ours = [line for line in heard if _FAULTS_OF_OURS.search(line) and not _HANDLERS_FAULTS.search(line)]
     return {
         "busiest_second": max(seconds.values(), default=0),
         "errors": ours[:20],
