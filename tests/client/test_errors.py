@@ -96,6 +96,13 @@ def test_failure_that_the_server_did_not_speak_of_names_the_server(trailers: tup
     assert str(error) == "no connection to the server at there:1: refused"
 
 
+def test_a_call_that_the_server_gave_up_may_be_repeated() -> None:
+    """Regression: a call cut off by a server's end was taken for a fault of the server, which no repeat could help."""
+    error = _status.error_from_rpc(_rpc_error(grpc.StatusCode.CANCELLED, "CANCELLED"), "there:1")
+    assert (type(error), error.code) == (errors.Unavailable, 1)
+    assert str(error) == "the call was given up by the server at there:1: CANCELLED"
+
+
 def _leaf_classes(kind: type[BaseException]) -> list[type[BaseException]]:
     return [leaf for child in kind.__subclasses__() for leaf in (_leaf_classes(child) or [child])]
 

@@ -17,6 +17,7 @@ class Relay(job_service_pb2_grpc.JobServiceServicer):
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.calls: list[tuple[str, int]] = []
         self.replies_to_lose = 0
+        self.how = grpc.StatusCode.UNAVAILABLE
         self._stub = job_service_pb2_grpc.JobServiceStub(channel)
 
     async def Enqueue(self, request, context):  # noqa: N802 - the contract's name
@@ -32,7 +33,7 @@ class Relay(job_service_pb2_grpc.JobServiceServicer):
     async def _answered(self, reply, context):
         if self.replies_to_lose:
             self.replies_to_lose -= 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            await context.abort(self.how, "connection reset")
         return reply
 
     GetJob = StreamStatus = ListDLQ = Enqueue
@@ -69,10 +70,15 @@ async def test_lone_enqueues_are_unary(relayed: tuple[AsyncClient, Relay], queue
     assert relay.calls == [("Enqueue", 1)] * 3
 
 
-async def test_lost_replies_make_no_second_job(relayed: tuple[AsyncClient, Relay], hand: Hand, queue: str) -> None:
-    """When the server stores jobs and its replies are lost, the client repeats the call, and each job is there once."""
+@pytest.mark.parametrize("how", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_lost_replies_make_no_second_job(
+    relayed: tuple[AsyncClient, Relay], hand: Hand, queue: str, how: grpc.StatusCode
+) -> None:
+    """When the server stores jobs and its replies are lost, the client repeats the call, and each job is there once.
+    A server that ends while it is called may say CANCELLED in place of UNAVAILABLE.
+    """
     through, relay = relayed
-    relay.replies_to_lose = 2
+    relay.replies_to_lose, relay.how = 2, how
     handle = await through.enqueue("t", 1, queue=queue)
     assert relay.calls == [("Enqueue", 1)] * 3
     assert handle.deduplicated

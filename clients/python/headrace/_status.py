@@ -57,13 +57,15 @@ def error_from_rpc(error: grpc.aio.AioRpcError, target: str) -> errors.RequestEr
     if status is not None:
         return error_from_status(status)
     number: int = error.code().value[0]
-    kind = _ERRORS.get(number, errors.ServerFault)
+    # The caller's own cancellation never comes here: this is a server that ended while it was called.
+    kind = errors.Unavailable if number == code_pb2.CANCELLED else _ERRORS.get(number, errors.ServerFault)
     # Without a status of its own the server did not speak: the text is gRPC's, and names no server.
     return kind(f"{_WITHOUT_ANSWER.get(number, 'the call failed at')} {target}: {error.details()}", code=number)
 
 
 _WITHOUT_ANSWER = {
     code_pb2.UNAVAILABLE: "no connection to the server at",
+    code_pb2.CANCELLED: "the call was given up by the server at",
     code_pb2.DEADLINE_EXCEEDED: "no answer in time from the server at",
 }
 
