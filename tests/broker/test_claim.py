@@ -3,8 +3,19 @@
 import pytest
 
 from broker.hearing import Hearing
-from broker.moves import QUEUE_KEYS, age, assert_stopped_by, claim, corrupt, deliver, ids, make_expired, now_ms
-from broker.state import A, B, C, D, Dump, claimed, counted, ident, known, new, record, streams, wipe
+from broker.moves import (
+    LEASE_OVER,
+    QUEUE_KEYS,
+    age,
+    assert_stopped_by,
+    claim,
+    corrupt,
+    deliver,
+    ids,
+    make_expired,
+    now_ms,
+)
+from broker.state import HERE, A, B, C, D, Dump, claimed, counted, ident, known, new, record, streams, wipe
 from headrace_broker import (
     Broker,
     ClaimedJob,
@@ -184,6 +195,20 @@ async def test_a_delivery_that_was_taken_away_is_not_claimed(store_broker: Broke
     for resume in (False, True):
         assert ids(await claim(store_broker, 5, delivered=(delivered,), resume=resume)) == []
         assert await dump() == state
+
+
+async def test_a_delivery_that_was_given_back_is_claimed_where_it_stands_now(store_broker: Broker, dump: Dump) -> None:
+    """A delivery that has since gone back to the front is claimed by its new entry, never by the one that is gone."""
+    await store_broker.enqueue([new("a")])
+    delivered = await deliver(store_broker)
+    await age(store_broker, A, LEASE_OVER)
+    await store_broker.reclaim(shard=0, queues=["default"])
+
+    assert ids(await claim(store_broker, 5, delivered=(delivered,))) == [A]
+
+    state = await dump()
+    assert state[f"job:{A}"] == record("PROCESSING", "q", "p 1 - w1", **claimed(f"high {HERE}"))
+    assert streams(high=[A], pending={"high": {"w1": [A]}}).items() <= state.items()
 
 
 async def test_a_ghost_delivery_is_found_by_resume(store_broker: Broker) -> None:

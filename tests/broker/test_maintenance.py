@@ -67,7 +67,7 @@ async def test_a_job_that_is_due_before_the_next_look_is_on_time(spare_broker: B
 
 
 async def test_a_burst_is_promoted_without_a_pause(spare_broker: Broker, eventually: Eventually) -> None:
-    """2,000 jobs that come due at one instant are all queued within half a second."""
+    """2,000 jobs that come due at one instant are all queued well within a second."""
     due = await now_ms(spare_broker) + 1_500
     names = [f"n{n}" for n in range(2_000)]
     async with maintained(spare_broker):
@@ -80,7 +80,7 @@ async def test_a_burst_is_promoted_without_a_pause(spare_broker: Broker, eventua
         await eventually(all_queued)
         late = await lateness(spare_broker, *names)
 
-    assert 0 <= min(late) <= max(late) <= 500
+    assert 0 <= min(late) <= max(late) <= 900
 
 
 async def test_every_duty_is_done(spare: str, namespace: str, eventually: Eventually) -> None:
