@@ -170,6 +170,12 @@ async def assert_stopped_by(broker: Broker, key: str, call: Callable[[], Awaitab
     await wipe(broker)
 
 
+async def give_way(turns: int = 1) -> None:
+    """Lets all tasks that are ready run, that many times; no time is waited for."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
 async def stop(*tasks: asyncio.Task[Any]) -> None:
     """Cancels tasks, and waits until they have ended; each must end by its cancellation."""
     for task in tasks:

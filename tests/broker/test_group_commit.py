@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from broker.moves import give_way
 from headrace_broker import GroupCommit
 
 
@@ -41,8 +42,7 @@ def group(slow: Store, limit: int = 100) -> GroupCommit[int, int]:
 async def submit(commit: GroupCommit[int, int], *items: int) -> list[asyncio.Task[int]]:
     """Submits items from a task each; returns when all have been handed over."""
     tasks = [asyncio.create_task(commit.submit(item)) for item in items]
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await give_way(3)
     return tasks
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker.audit import audit
-from broker.moves import claim, ids, stop
+from broker.moves import claim, give_way, ids, stop
 from broker.state import A, B, C, D, new, wipe
 from harness.waiting import Eventually
 from headrace_broker import Broker, Delivery, Priority, StoreUnavailable
@@ -114,7 +114,7 @@ async def test_an_entry_that_comes_with_the_wake_is_never_lost(store: str, names
         async with Broker(url=store, namespace=f"{namespace}-{n}") as broker:
             await claim(broker)
             waiting = asyncio.create_task(wait(broker, timeout_ms=MINUTE))
-            await pause(dice)
+            await give_way(dice.randrange(60))
             await asyncio.gather(
                 after_a_pause(dice, broker.wake), after_a_pause(dice, lambda: broker.enqueue([new("a")]))
             )
@@ -137,15 +137,9 @@ async def test_an_entry_that_comes_with_the_wake_is_never_lost(store: str, names
     assert set(ends) == {"delivered", "left"}, "the rounds never met the moment that matters"
 
 
-async def pause(dice: random.Random) -> None:
-    """Gives way for a random moment."""
-    for _ in range(dice.randrange(60)):
-        await asyncio.sleep(0)
-
-
 async def after_a_pause(dice: random.Random, call: Callable[[], Awaitable[object]]) -> None:
     """Makes a call after a random moment."""
-    await pause(dice)
+    await give_way(dice.randrange(60))
     await call()
 
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from broker.audit import audit
-from broker.moves import BOOM, WORKER, ids, stop
+from broker.moves import BOOM, WORKER, give_way, ids, stop
 from broker.state import A, ident, new, wipe
 from harness.waiting import Eventually
 from headrace_broker import (
@@ -111,7 +111,7 @@ async def test_wake_ends_the_waits_of_all_shards(sharded: Broker) -> None:
         asyncio.create_task(sharded.wait(shard=shard, worker="w1", queues=["default"], timeout_ms=50_000))
         for shard in range(SHARDS)
     ]
-    await asyncio.sleep(0)
+    await give_way()
 
     await sharded.wake()
 

@@ -14,7 +14,7 @@ import uvloop
 from redis.exceptions import ResponseError
 
 from broker.audit import audit
-from broker.moves import WORKER, claim, finish, ids
+from broker.moves import WORKER, claim, finish, give_way, ids
 from broker.state import A, B, ident, new
 from harness.stores import Store
 from harness.waiting import Eventually
@@ -305,7 +305,7 @@ async def test_a_cancelled_call_is_really_cancelled(broker: Broker) -> None:
     swallowed = 0
     for n in range(1_000):
         call = asyncio.create_task(broker.get(ident(dice.choice(names))))
-        await _moment(dice)
+        await give_way(dice.randrange(60))
         was_done = call.done()
         call.cancel()
         done, _ = await asyncio.wait([call], timeout=5)
@@ -317,17 +317,12 @@ async def test_a_cancelled_call_is_really_cancelled(broker: Broker) -> None:
     assert swallowed == 0
 
 
-async def _moment(dice: random.Random) -> None:
-    for _ in range(dice.randrange(60)):
-        await asyncio.sleep(0)
-
-
 async def test_a_cancelled_enqueue_may_be_repeated(store_broker: Broker) -> None:
     """Whether a cancelled enqueue took effect is unknown; the same request again makes no second job."""
     dice = random.Random(5)
     for n in range(200):
         call = asyncio.create_task(store_broker.enqueue([new(f"n{n}")]))
-        await _moment(dice)
+        await give_way(dice.randrange(60))
         call.cancel()
         await asyncio.wait([call])
         await store_broker.enqueue([new(f"n{n}")])
