@@ -220,6 +220,21 @@ async def test_a_word_that_pubsub_lost(quick: JobServiceStub, broker: Broker, ha
     )
 
 
+async def test_a_word_in_the_middle_that_pubsub_lost(stub: JobServiceStub, broker: Broker):
+    """When a bell tells of a version after the next one, what lies between is told first, at once, from the record."""
+    job_id = await _store_job(stub)
+    call = _watch(stub, job_id)
+    await next_news(call)
+    shard = broker.shard(0)
+    history = await broker.redis.hget(shard.job(job_id), "history")
+    steps = history + b"\np5,1,,w\nr6,1,HANDLER_ERROR,boom"
+    await broker.redis.hset(shard.job(job_id), mapping={"version": 3, "state": "RETRYING", "history": steps})
+    bell = f"{job_id}|3|RETRYING|1700000000000|1|HANDLER_ERROR|boom"
+    await broker.redis.execute_command("SPUBLISH", shard.event(job_id), bell)
+    told = [await next_news(call) for _ in range(2)]
+    assert [(one.version, one.state) for one in told] == [(2, Job.STATE_PROCESSING), (3, Job.STATE_RETRYING)]
+
+
 async def test_a_slow_watcher_is_caught_up(stub: JobServiceStub, hands: Hands):
     """A watcher that does not read loses no transition: what its bell could not hold is told from the record."""
     job_id = await _store_job(stub)
