@@ -5,7 +5,7 @@ import pytest
 from broker.hearing import Hearing
 from broker.moves import BOOM, QUEUE_KEYS, assert_stopped_by, claim, corrupt, finish, ids, make_expired, now_ms, start
 from broker.state import TIME, A, B, C, Dump, counted, ident, known, new, record, streams, wipe
-from headrace_broker import Broker, Finished, NewJob, Released, Retried, State, Succeeded
+from headrace_broker import Broker, Finished, NewJob, Outcome, Released, Retried, Snoozed, State, Succeeded
 from headrace_broker.broker import DUTY_BATCH
 from headrace_broker.job import HOUR
 
@@ -72,6 +72,20 @@ async def test_waiting_jobs_that_had_started_fail(store_broker: Broker, dump: Du
     assert await heard.events(A) == ["4 FAILED 1 EXPIRED -"]
     assert await heard.events(B) == ["4 FAILED 0 EXPIRED -"]
     assert (await store_broker.get(A)).failure is not None, "the error of its latest attempt is kept"
+
+
+@pytest.mark.parametrize("outcome", [Retried(delay_ms=HOUR, failure=BOOM), Snoozed(delay_ms=HOUR), Released()])
+async def test_a_job_that_comes_back_to_wait_after_its_time_fails_soon(store_broker: Broker, outcome: Outcome) -> None:
+    """A job whose expire_time passed while it ran, and that waits again, fails at the next look, not when it is due."""
+    await start(store_broker, await short_lived(store_broker, "a"))
+    await make_expired(store_broker, A)
+    await expire(store_broker)
+    await finish(store_broker, A, outcome)
+
+    assert await expire(store_broker) == 1
+
+    job = await store_broker.get(A)
+    assert (job.state, job.history[-1].reason) == (State.FAILED, "EXPIRED")
 
 
 async def test_a_running_job_is_left_alone(store_broker: Broker, dump: Dump) -> None:

@@ -11,6 +11,7 @@ local LETTER = {
   SCHEDULED = 's', QUEUED = 'q', PROCESSING = 'p', RETRYING = 'r',
   SUCCEEDED = '+', FAILED = '-', CANCELLED = 'c', EXPIRED = 'x',
 }
+local WAITING = {SCHEDULED = true, QUEUED = true, RETRYING = true}
 local HISTORY = 500 -- transitions that a record remembers
 
 local function job_key(id) return SHARD .. 'job:' .. id end
@@ -114,6 +115,9 @@ local function move(job, state, reason, detail, fields)
   fields[n + 5], fields[n + 6] = 'attempt', job.attempt
   fields[n + 7], fields[n + 8] = 'history', job.history
   redis.call('HSET', job_key(job.id), unpack(fields))
+  if job.expires and WAITING[state] then -- `expire` may have met it running, and passed over it
+    redis.call('ZADD', expiring_key(job.queue), job.expires, job.id)
+  end
   publish(job, state, reason, detail)
 end
 

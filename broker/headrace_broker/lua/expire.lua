@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Ends waiting jobs whose expire_time has passed: EXPIRED where the job never started, else FAILED.
--- A running job is left alone; should it come back to wait, the claim or the promotion looks at its expire_time.
+-- A running job is left alone; should it come back to wait, it is put on the list again.
 -- KEYS[1]  '{namespace:shard}:queues'
 -- ARGV[1]  limit: jobs at the most
 -- ARGV     the queues to look at
