@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -33,7 +34,9 @@ from headrace import (
 )
 
 SETTLE = 40.0
-"""Seconds that the last part may take."""
+"""Seconds that each step of the last part may take."""
+WATCHERS_SETTLE = 75.0
+"""The same for watchers: it takes 35 s to find out that a stream was swallowed."""
 LAST_ROUND = 400
 BATCH = 200
 
@@ -77,18 +80,23 @@ class Load:
 
     async def settle(self) -> None:
         """Repeats what was not answered; sends the last round; waits for the watchers."""
-        await self._done(self._calling)
-        async with asyncio.timeout(SETTLE):
-            while self._unanswered:
-                await asyncio.gather(*(self._enqueue(one) for one in list(self._unanswered.values())))
-            last = [draw(self._rng, self._name(), kind="sleeps") for _ in range(LAST_ROUND)]
-            await asyncio.gather(*(self._enqueue(one) for one in last))
-            await self._done(self._calling)
-        await self._done(self._watching)
+        await self._done(self._calling, within=SETTLE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):
+                while self._unanswered:
+                    await asyncio.gather(*(self._enqueue(one) for one in list(self._unanswered.values())))
+                last = [draw(self._rng, self._name(), kind="sleeps") for _ in range(LAST_ROUND)]
+                await asyncio.gather(*(self._enqueue(one) for one in last))
+        await self._done(self._calling, within=SETTLE)
+        await self._done(self._watching, within=WATCHERS_SETTLE)
 
-    async def _done(self, tasks: set[asyncio.Task[None]]) -> None:
-        while tasks:
-            await asyncio.wait(set(tasks), timeout=SETTLE)
+    @staticmethod
+    async def _done(tasks: set[asyncio.Task[None]], *, within: float) -> None:
+        """Waits for all of them. What has no end by then is left as it is: the checker will ask why."""
+        if tasks:
+            _, hanging = await asyncio.wait(set(tasks), timeout=within)
+            for task in hanging:
+                task.cancel()
 
     async def _one_move(self) -> None:
         """Mostly a new job; at times many at once, a repetition, another job under a known name, or poison."""
