@@ -125,6 +125,9 @@ async def inspect(client: Client) -> StoreInfo:
     """
     async with calling():
         info: dict[str, Any] = await client.info()
+        if info.get("loading"):  # until it is done, it does not tell how its data is kept
+            raise StoreUnavailable("the store is loading")
+        persistence = await _persistence(client, info)
     server = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get("valkey_version") or info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
@@ -137,7 +140,6 @@ async def inspect(client: Client) -> StoreInfo:
             f"maxmemory-policy is {policy}: under memory pressure the store would evict jobs. "
             "Set it with: CONFIG SET maxmemory-policy noeviction (and in the store's configuration file)"
         )
-    persistence = await _persistence(client, info)
     warnings = (
         ()
         if persistence.startswith("aof")

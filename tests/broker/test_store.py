@@ -201,6 +201,18 @@ async def test_a_store_that_is_busy_with_itself_is_unavailable(error: str) -> No
                 await call()
 
 
+@pytest.mark.parametrize("loading", [0, 1])
+async def test_a_store_that_goes_away_while_it_is_looked_at_is_unavailable(loading: int) -> None:
+    """Regression: of a store that was restarted between two questions a worker said that it refuses to answer, and
+    ended; one that was loading was said to keep nothing on disk.
+    """
+    facts = f"valkey_version:9.1.2\r\nrole:master\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nloading:{loading}"
+    answers = {"INFO": f"${len(facts)}\r\n{facts}\r\n".encode(), "CLIENT": b"+OK\r\n", "CONFIG": b"-LOADING soon\r\n"}
+    async with answering(lambda command: answers[command]) as url, Broker(url=url) as broker:
+        with pytest.raises(StoreUnavailable):
+            await broker.check()
+
+
 async def test_an_error_that_does_not_pass_comes_through() -> None:
     """Any other error of the store is nobody's business but ours, and is not taken for an outage."""
     async with (
