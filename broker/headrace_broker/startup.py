@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from pydantic import ValidationError
+from redis.exceptions import AuthenticationError
 
 from headrace_broker.broker import Broker
 from headrace_broker.errors import StoreUnavailable, StoreUnfit
@@ -65,7 +66,7 @@ async def await_store(broker: Broker, settings: BrokerSettings) -> StoreInfo:
     """Returns what the store says of itself, as soon as it answers; logs what is weak about it.
 
     Raises:
-        CannotStart: it does not answer within `store_timeout`, or must not be trusted with jobs.
+        CannotStart: it does not answer within `store_timeout`, refuses the login, or must not be trusted with jobs.
     """
     place, patience = without_password(settings.redis_url), settings.store_timeout
     since = time.monotonic()
@@ -77,6 +78,11 @@ async def await_store(broker: Broker, settings: BrokerSettings) -> StoreInfo:
             raise CannotStart(f"the store at {place} must not be used as it is: {error}") from error
         except StoreUnavailable as error:
             why = str(error.__cause__ or error).rstrip(".")
+            if _refused_login(error):  # no waiting makes a password right
+                raise CannotStart(
+                    f"the store at {place} refuses the login: {why}. Set HEADRACE_REDIS_URL with the right user and "
+                    "password: redis://user:password@host:port/db"
+                ) from error
             if time.monotonic() - since >= patience:
                 raise CannotStart(
                     f"no store answers at {place} within {patience:g} s: {why}. "
@@ -92,6 +98,13 @@ async def await_store(broker: Broker, settings: BrokerSettings) -> StoreInfo:
             log.warning("waiting for the store", store=place, error=why, at_most=patience)
             told = True
         await asyncio.sleep(RETRY_EVERY)
+
+
+def _refused_login(error: BaseException | None) -> bool:
+    """Whether the store refused user or password, however deep redis-py has wrapped that."""
+    while error is not None and not isinstance(error, AuthenticationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:

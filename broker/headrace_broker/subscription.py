@@ -166,14 +166,19 @@ class _Feed:
                 return
 
     async def run(self) -> None:
-        pause = _BACKOFF[0]
+        pause, lost = _BACKOFF[0], False
         while True:
             try:
                 with store.store_errors():
                     async for _ in self._read():
                         pause = _BACKOFF[0]
+                        if lost:
+                            log.info("subscription is back", shard=self.shard.number)
+                            lost = False
             except StoreUnavailable as error:
-                log.warning("subscription lost", shard=self.shard.number, error=str(error.__cause__ or error))
+                if not lost:  # told once for each outage, not at every try
+                    log.warning("subscription lost", shard=self.shard.number, error=str(error.__cause__ or error))
+                lost = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF[1])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from structlog.testing import capture_logs
 
 from broker.moves import BOOM, claim, finish, make_due, start, stop
 from broker.state import A, B, C, ident, new, wipe
@@ -271,30 +272,32 @@ async def test_the_wake_event_is_set_by_a_schedule(spare_broker: Broker, subscri
 
 async def test_a_listener_of_a_dead_store_is_told_so(own_valkey: Callable[..., Store], namespace: str) -> None:
     """Where the store confirms no subscription within 5 s, listen raises StoreUnavailable, for all who wait; when the
-    store is back, the next listener is served.
+    store is back, the next listener is served. The loss is logged once, not at every try.
     """
     store = own_valkey()
     async with Broker(url=store.url, namespace=namespace) as broker:
         subscription = Subscription(broker)
-        task = asyncio.create_task(subscription.run())
-        async with subscription.listen(B):
-            store.kill()
-            began = time.monotonic()
+        with capture_logs() as lines:
+            task = asyncio.create_task(subscription.run())
+            async with subscription.listen(B):
+                store.kill()
+                began = time.monotonic()
 
-            async def refused() -> bool:
-                with pytest.raises(StoreUnavailable):
-                    async with subscription.listen(A):
-                        raise AssertionError("entered")
-                return True
+                async def refused() -> bool:
+                    with pytest.raises(StoreUnavailable):
+                        async with subscription.listen(A):
+                            raise AssertionError("entered")
+                    return True
 
-            await asyncio.gather(*(refused() for _ in range(3)))
-            assert CONFIRM_TIMEOUT - 1 < time.monotonic() - began < CONFIRM_TIMEOUT + 3
-            assert subscription.listeners == 1
-            store.start_again()
-            async with subscription.listen(A) as bell:
-                await broker.enqueue([new("a")])
-                assert isinstance(await next_of(bell), Transition)
-        await stop(task)
+                await asyncio.gather(*(refused() for _ in range(3)))
+                assert CONFIRM_TIMEOUT - 1 < time.monotonic() - began < CONFIRM_TIMEOUT + 3
+                assert subscription.listeners == 1
+                store.start_again()
+                async with subscription.listen(A) as bell:
+                    await broker.enqueue([new("a")])
+                    assert isinstance(await next_of(bell), Transition)
+            await stop(task)
+    assert [line["event"] for line in lines] == ["subscription lost", "subscription is back"]
 
 
 async def test_a_subscription_that_does_not_run_serves_nobody(spare_broker: Broker) -> None:

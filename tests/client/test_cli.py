@@ -229,6 +229,11 @@ def test_wait_prints_the_result(server: Server, spawn: Spawn, by_hand: Callable[
     by_hand(lambda hand: hand.fail(queue, "no"))
     assert failing.wait() == 1
     assert failing.lines[1:] == ["headrace: the job ended as FAILED: HANDLER_ERROR: ValueError: no"]
+    discarding = _started(spawn, server, "enqueue", "t", "-q", queue, "--wait")
+    discarding.wait_for_line("enqueued as")
+    by_hand(lambda hand: hand.discard(queue))
+    assert discarding.wait() == 1
+    assert discarding.lines[1:] == ["headrace: the job ended as CANCELLED: DISCARDED: no need"]
 
 
 def test_watch_and_wait_for_programs(
@@ -267,7 +272,9 @@ def test_dead_letters_are_listed(run: Run, by_hand: Callable[..., None], queue: 
     assert re.findall(r"^[0-9A-Z]{26}", page, re.MULTILINE) == [ids[2], ids[1]]
     assert "HANDLER_ERROR: ValueError: broken 2" in page
     assert "2 of 3 dead letters." in page
-    token = re.search(r"--page-token (\S+)", page)[1]
+    next_page = re.search(r"^Next page: headrace (.+)$", page, re.MULTILINE)[1].split()
+    assert re.findall(r"^[0-9A-Z]{26}", run(*next_page).out, re.MULTILINE) == [ids[0]]
+    token = next_page[-1]
     document = run("dlq", "list", "-q", queue, "--page-token", token, "--limit", "2", "--json").document
     assert [job["job_id"] for job in document["jobs"]] == [ids[0]]
     assert (document["next_page_token"], document["total_size"]) == ("", 3)
@@ -276,6 +283,18 @@ def test_dead_letters_are_listed(run: Run, by_hand: Callable[..., None], queue: 
     refused = run("dlq", "list", "-q", "another", "--page-token", token)
     assert (refused.code, refused.out) == (67, "")
     assert refused.err.startswith("headrace: page_token: ")
+
+
+def test_lines_for_a_pipe_are_not_broken(run: Run, by_hand: Callable[..., None], queue: str) -> None:
+    """Regression: where no terminal says how wide it is, lines ended at column 80, within commands, ids and errors."""
+    long = "x" * 150
+    job_id = _id(run, queue)
+    by_hand(lambda hand: hand.fail(queue, long))
+    _id(run, queue)
+    by_hand(lambda hand: hand.fail(queue, "again"))
+    assert f"\nfailure   HANDLER_ERROR: ValueError: {long}" in run("get", job_id, COLUMNS="").out
+    page = run("dlq", "list", "-q", queue, "--limit", "1", COLUMNS="").out
+    assert re.search(rf"^Next page: headrace dlq list --queue {queue} --limit 1 --page-token \S+$", page, re.MULTILINE)
 
 
 def test_control_characters_are_shown_not_sent(run: Run, by_hand: Callable[..., None], queue: str) -> None:

@@ -77,8 +77,10 @@ def test_every_field_arrives() -> None:
         (NewJob("t", delay=1e300), "delay", "out of range"),
         (NewJob("t", schedule_time=NOON.replace(tzinfo=None)), "schedule_time", "with a time zone"),
         (NewJob("t", expire_time="2026"), "expire_time", "'2026' is not a datetime"),  # type: ignore[arg-type] # the mistake under test
-        (NewJob("t", labels={"a": 1}), "labels", "strings to strings"),  # type: ignore[dict-item] # the mistake under test
-        (NewJob("t", headers=["a"]), "headers", "strings to strings"),  # type: ignore[arg-type] # the mistake under test
+        (NewJob("t", labels={"a": 1}), "labels", "its value 1 for 'a' is not a string"),  # type: ignore[dict-item] # the mistake under test
+        (NewJob("t", labels={1: "a"}), "labels", "its key 1 is not a string"),  # type: ignore[dict-item] # the mistake under test
+        (NewJob("t", labels={"a": "\ud800"}), "labels", "is not valid text"),
+        (NewJob("t", headers=["a"]), "headers", r"\['a'\] is not a mapping of strings to strings"),  # type: ignore[arg-type] # the mistake under test
         (NewJob("t", retry=RetryPolicy(max_attempts=2**40)), "retry", "Value out of range"),
         (NewJob("t", retry=RetryPolicy(max_backoff=float("inf"))), "max_backoff", "inf is not a number"),
         (NewJob(None), "type", "None is not a string"),  # type: ignore[arg-type] # the mistake under test

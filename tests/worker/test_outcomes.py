@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace_broker import Broker, JobSpec, NewJob, Priority, Reason, RetryPolicy, State
 from headrace_worker import Context, Discard, Retry, Snooze, Worker
@@ -51,14 +52,19 @@ async def test_a_job_without_a_result_has_none(serve, jobs, worker):
 
 
 async def test_a_failing_job_is_retried_and_ends_in_the_dead_letter_queue(serve, jobs, worker, broker):
-    """The second of two attempts is the last; the failure names the exception, the attempt and the time."""
+    """The second of two attempts is the last; the failure names the exception, the attempt and the
+    time, and the log the exception.
+    """
 
     @worker.handler("fails")
     def fails(ctx: Context):
         raise ValueError(f"attempt {ctx.attempt}")
 
-    await serve(worker)
-    job = await jobs.ended(await jobs.put("fails"))
+    with capture_logs() as lines:
+        await serve(worker)
+        job = await jobs.ended(await jobs.put("fails"))
+    told = [(line["event"], line["error"]) for line in lines if "error" in line]
+    assert told == [("attempt failed", "ValueError: attempt 1"), ("job failed for good", "ValueError: attempt 2")]
     assert (job.state, job.attempt) == (State.FAILED, 2)
     assert (job.failure.reason, job.failure.error_type) == (Reason.HANDLER_ERROR, "ValueError")
     assert (job.failure.message, job.failure.attempt) == ("attempt 2", 2)

@@ -105,6 +105,17 @@ def test_a_store_that_does_not_answer_is_waited_for_and_then_named(command):
     assert "Traceback" not in output
 
 
+def test_a_store_that_refuses_the_login_is_not_waited_for(command, own_valkey):
+    """No patience makes a password right: the worker ends at once, says which setting is wrong, and not what it was."""
+    wrong = own_valkey().url.replace("unix://", "unix://nobody:hunter2@", 1)
+    code, output = command(APP, redis_url=wrong, store_timeout="60")
+    assert code == 1
+    assert "refuses the login: " in output
+    assert "Set HEADRACE_REDIS_URL with the right user and password" in output
+    assert "waiting for the store" not in output
+    assert "hunter2" not in output
+
+
 def test_a_store_that_comes_up_late_is_waited_for(own_valkey, spawn):
     """Within the start's patience the worker becomes ready by itself."""
     store = own_valkey()

@@ -150,13 +150,14 @@ def _tell(job: ClaimedJob, outcome: Outcome) -> None:
     if not isinstance(outcome, Retried | Failed):
         return
     why = outcome.failure
-    facts = {"job_id": job.job_id, "type": job.spec.type, "attempt": job.attempt, "reason": why.reason}
+    error = ": ".join(part for part in (why.error_type, why.message) if part)
+    facts = {"job_id": job.job_id, "type": job.spec.type, "attempt": job.attempt, "reason": why.reason, "error": error}
     if why.stack_trace:
         facts["exception"] = why.stack_trace
     if isinstance(outcome, Failed):
-        log.error("job failed for good", error=why.message, **facts)
+        log.error("job failed for good", **facts)
     else:
-        log.warning("attempt failed", error=why.message, retry_in=outcome.delay_ms / 1000, **facts)
+        log.warning("attempt failed", retry_in=outcome.delay_ms / 1000, **facts)
 
 
 def _names(run: Run) -> dict[str, object]:

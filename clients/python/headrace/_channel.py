@@ -129,7 +129,8 @@ class Connection:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error, self.target) from error
+            connected = self._channel is None or self._channel.get_state() is grpc.ChannelConnectivity.READY
+            raise error_from_rpc(error, self.target, connected=connected) from error
         except asyncio.CancelledError:
             # gRPC cancels the calls of a channel that is closed. Not so when someone cancelled this very task.
             task = asyncio.current_task()

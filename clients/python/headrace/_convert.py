@@ -102,10 +102,17 @@ def _text(field: str, value: object) -> str:
 def _set_texts(field: str, target: Mapping[str, str], texts: Mapping[str, str] | None) -> None:
     if not texts:
         return
+    if not isinstance(texts, Mapping):
+        raise InvalidRequest.of(field, f"{texts!r} is not a mapping of strings to strings")
+    for key, value in texts.items():
+        if not isinstance(key, str):
+            raise InvalidRequest.of(field, f"its key {key!r} is not a string")
+        if not isinstance(value, str):
+            raise InvalidRequest.of(field, f"its value {value!r} for {key!r} is not a string")
     try:
         target.update(texts)  # type: ignore[attr-defined] # the generated type of a map field hides that it is mutable
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidRequest.of(field, f"not a mapping of strings to strings: {error}") from error
+    except ValueError as error:  # a lone surrogate: no UTF-8
+        raise InvalidRequest.of(field, f"{texts!r} is not valid text: {error}") from error
 
 
 def _set_duration(target: Message, field: str, duration: Duration | None) -> None:

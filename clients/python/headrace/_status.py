@@ -51,7 +51,7 @@ def error_from_status(status: status_pb2.Status, *, prefix: str = "") -> errors.
     return error
 
 
-def error_from_rpc(error: grpc.aio.AioRpcError, target: str) -> errors.RequestError:
+def error_from_rpc(error: grpc.aio.AioRpcError, target: str, *, connected: bool = True) -> errors.RequestError:
     """The error that a failed call of `target` stands for; the caller raises it `from` this one."""
     status = _status_of(error)
     if status is not None:
@@ -60,7 +60,8 @@ def error_from_rpc(error: grpc.aio.AioRpcError, target: str) -> errors.RequestEr
     # The caller's own cancellation never comes here: this is a server that ended while it was called.
     kind = errors.Unavailable if number == code_pb2.CANCELLED else _ERRORS.get(number, errors.ServerFault)
     # Without a status of its own the server did not speak: the text is gRPC's, and names no server.
-    return kind(f"{_WITHOUT_ANSWER.get(number, 'the call failed at')} {target}: {error.details()}", code=number)
+    text = error.details() if connected or number != code_pb2.DEADLINE_EXCEEDED else "there is no connection to it"
+    return kind(f"{_WITHOUT_ANSWER.get(number, 'the call failed at')} {target}: {text}", code=number)
 
 
 _WITHOUT_ANSWER = {

@@ -173,17 +173,25 @@ class JobUnsuccessful(HeadraceError):
         return self.job.failure
 
     def __str__(self) -> str:
-        text = f"job {self.job.job_id} {self.how}"
-        if self.failure is None:
-            return text
-        error = ": ".join(part for part in (self.failure.error_type, self.failure.message) if part)
-        return f"{text} ({self.failure.reason}){': ' if error else ''}{error}"
+        reason, error = self._why()
+        return f"job {self.job.job_id} {self.how}{f' ({reason})' if reason else ''}{': ' if error else ''}{error}"
+
+    def _why(self) -> tuple[str, str]:
+        """The reason of the end, and its text. That of an attempt that failed before is not it."""
+        last = self.job.history[-1] if self.job.history else None
+        return ("", "") if last is None else (last.reason, last.detail)
 
 
 class JobFailed(JobUnsuccessful):
     """The job failed for good and is in the dead letter queue."""
 
     how = "failed"
+
+    def _why(self) -> tuple[str, str]:
+        if self.failure is None:
+            return super()._why()
+        parts = (self.failure.error_type, self.failure.message)
+        return self.failure.reason, ": ".join(part for part in parts if part)
 
 
 class JobCancelled(JobUnsuccessful):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from headrace.aio import AsyncClient
     from headrace.cli._options import Settings
 
+DEFAULT_LIMIT = 50
+
 app = typer.Typer(help="Jobs that failed for good.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -27,7 +29,7 @@ def list_(
     ctx: typer.Context,
     *,
     queue: Annotated[str, typer.Option("--queue", "-q", metavar="QUEUE", help="Only of this queue; else of all.")] = "",
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1_000, help="How many to show.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1_000, help="How many to show.")] = DEFAULT_LIMIT,
     page_token: Annotated[str, typer.Option(metavar="TOKEN", help="Go on where the page before ended.")] = "",
     as_json: JsonOption = False,
     server: ServerOption = "",
@@ -45,6 +47,7 @@ async def _list(client: AsyncClient, settings: Settings, *, queue: str, limit: i
     from headrace.cli import _page  # noqa: PLC0415 - rich is not needed for JSON
 
     console = _page.console()
-    for part in _page.dead_letters(page):
-        console.print(part, soft_wrap=isinstance(part, str))
+    query = (f" --queue {queue}" if queue else "") + (f" --limit {limit}" if limit != DEFAULT_LIMIT else "")
+    for part in _page.dead_letters(page, query):
+        console.print(part, soft_wrap=True)
     return 0

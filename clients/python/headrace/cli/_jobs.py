@@ -105,4 +105,4 @@ def _show_outcome(job: Job, settings: Settings) -> None:
     if job.state is JobState.SUCCEEDED:
         typer.echo(_page.outcome_text(job))
     else:
-        typer.echo(f"headrace: the job ended as {job.state}: {_page.outcome_text(job)}".rstrip(": "), err=True)
+        typer.echo(f"headrace: the job ended as {job.state}: {_page.ending_text(job)}".rstrip(": "), err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,9 @@ _COLOURS = {
 }
 
 
+_UNBROKEN = 100_000
+"""Columns of an output that is no terminal."""
+
 # What a job carries may come from anywhere, and a terminal obeys control characters: they are shown, not sent.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
@@ -43,7 +48,9 @@ def visible(text: str) -> str:
 
 def console() -> Console:
     """Standard output as it is now: rich looks at the terminal, its width and NO_COLOR."""
-    return Console(highlight=False, markup=False, emoji=False)
+    # rich takes a pipe for 80 columns wide, and would break what the next program reads into lines.
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNBROKEN
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def job_page(job: Job) -> Iterable[Table | Text]:
@@ -80,6 +87,14 @@ def outcome_text(job: Job) -> str:
     return "" if job.result_bytes is None else content_text(job.result_bytes, job.result_content_type)
 
 
+def ending_text(job: Job) -> str:
+    """Why a job that did not succeed ended, on one line."""
+    if job.state is JobState.FAILED and job.failure is not None:
+        return failure_text(job.failure)
+    last = job.history[-1] if job.history else None
+    return "" if last is None else visible(": ".join(word for word in (last.reason, last.detail) if word))
+
+
 def failure_text(failure: Failure) -> str:
     """A failure on one line."""
     words = [failure.reason, failure.error_type, failure.message.partition("\n")[0]]
@@ -97,8 +112,8 @@ def content_text(data: bytes, content_type: str) -> str:
     return visible(value if content_type.startswith("text/") else json.dumps(value, ensure_ascii=False))
 
 
-def dead_letters(page: DeadLetterPage) -> Iterable[Table | Text]:
-    """A page of dead letters, and how to get the next."""
+def dead_letters(page: DeadLetterPage, query: str) -> Iterable[Text]:
+    """A page of dead letters, and how to get the next: by the same command, with the options of `query`."""
     if not page.jobs:
         yield Text("No dead letters.")
         return
@@ -110,7 +125,7 @@ def dead_letters(page: DeadLetterPage) -> Iterable[Table | Text]:
             yield Text(f"    {failure_text(job.failure)}", style="red")
     yield Text(f"\n{len(page.jobs)} of {page.total_size} dead letters.")
     if page.next_page_token:
-        yield Text(f"Next page: headrace dlq list --page-token {page.next_page_token}", style="dim")
+        yield Text(f"Next page: headrace dlq list{query} --page-token {page.next_page_token}", style="dim")
 
 
 def state_text(state: JobState) -> Text:
