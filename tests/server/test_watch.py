@@ -343,7 +343,9 @@ async def test_a_watch_survives_an_outage(
     eventually: Eventually,
 ):
     """A watch goes on through a crash of the store, with no version missing or twice."""
-    store = own_valkey()
+    store = own_valkey(
+        "--appendfsync", "always"
+    )  # with everysec, a busy disk may cost the claim: then there is no version 2
     server = await serve(redis_url=store.url, heartbeat=0.2)
     stub = JobServiceStub(connect(server))
     async with Broker(url=store.url, namespace=namespace) as broker:

@@ -337,3 +337,12 @@ def test_reader_that_leaves_stops_everything(spawn: Spawn, tmp_path: Path, event
     process.wait(within=20)
     assert "Traceback" not in process.output
     eventually_sync(lambda: not process.family(), within=10)
+
+
+def test_reader_that_leaves_a_quiet_dev_stops_it(spawn: Spawn, tmp_path: Path, eventually_sync: EventuallySync) -> None:
+    """Regression: a reader that left after the last line was not missed, and `headrace dev | head` hung."""
+    command = f"{_HEADRACE} dev --listen 127.0.0.1:0 | sed '/Ctrl-C stops everything/q'"
+    process = spawn("bash", "-c", command, directory=tmp_path)
+    process.wait(within=20)
+    assert "Ctrl-C stops everything" in process.output
+    eventually_sync(lambda: not process.family(), within=10)

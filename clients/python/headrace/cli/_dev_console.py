@@ -1,7 +1,9 @@
 """What `headrace dev` writes: the lines of its programs, each under its name, and its own."""
 
+import asyncio
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable
 
@@ -20,6 +22,23 @@ class DevConsole:
     def __init__(self) -> None:
         self.on_closed: Callable[[], None] = _nothing
         self._console = _Console(self._close)
+        self._watched = -1
+
+    def watch_reader(self) -> None:
+        """Also notice a reader that goes away while there is nothing to write. On Linux: a poll of the writing end of a
+        pipe tells nothing but that. Elsewhere the next line finds out.
+        """
+        out = sys.stdout.fileno()
+        if sys.platform == "linux" and stat.S_ISFIFO(os.fstat(out).st_mode):
+            self._watched = os.dup(out)  # one of our own, for `on_broken_pipe` turns the other into something else
+            asyncio.get_running_loop().add_reader(self._watched, self._console.on_broken_pipe)
+
+    def unwatch_reader(self) -> None:
+        """The end of `watch_reader`. Safe twice, and without it."""
+        watched, self._watched = self._watched, -1
+        if watched >= 0:
+            asyncio.get_running_loop().remove_reader(watched)
+            os.close(watched)
 
     def line(self, name: str, text: str) -> None:
         """One line of a program's output."""
@@ -34,6 +53,7 @@ class DevConsole:
         self._console.print(text)
 
     def _close(self) -> None:
+        self.unwatch_reader()
         self.on_closed()
 
 

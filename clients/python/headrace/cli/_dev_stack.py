@@ -29,6 +29,7 @@ class Stack:
     async def __aenter__(self) -> Self:
         """Begin to listen to signals, and for the end of whoever reads the output."""
         self._console.on_closed = self._over.set
+        self._console.watch_reader()
         for number in _STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         return self
@@ -38,6 +39,7 @@ class Stack:
         for keeper in reversed(self._keepers):
             await keeper.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # `start` and `run` have raised what there was
+        self._console.unwatch_reader()
         for number in _STOP_SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)  # nothing is left to stop, so one more Ctrl-C is no crash
