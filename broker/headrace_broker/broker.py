@@ -71,6 +71,7 @@ class Reclaimed:
     """What a reclaim did. `held_ms`: how long reclaiming is still held after an outage of the store, or 0."""
 
     requeued: int = 0
+    """Jobs that wait again, QUEUED or (from their second crash on) SCHEDULED."""
     dead: int = 0
     returned: int = 0
     held_ms: int = 0

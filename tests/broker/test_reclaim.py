@@ -18,6 +18,7 @@ from broker.moves import (
     deliver,
     ids,
     lose,
+    make_due,
     make_expired,
     now_ms,
     start,
@@ -97,10 +98,13 @@ async def test_a_crash_loop_ends_in_the_dead_letters(store_broker: Broker, dump:
         await age(store_broker, A, LEASE_OVER)
         done = await reclaim(store_broker)
         assert done == (Reclaimed(dead=1) if number > MAX_CRASHES else Reclaimed(requeued=1))
+        if 1 < number <= MAX_CRASHES:
+            await make_due(store_broker, A)
+            await store_broker.promote(shard=0, queues=["default"])
 
     state = await dump()
     record_of_a = state.pop(f"job:{A}")
-    assert record_of_a["history"][-3:] == ["q 0 LEASE_LOST w3", "p 1 - w4", "- 0 CRASH_LOOP w4"]
+    assert record_of_a["history"][-3:] == ["q", "p 1 - w4", "- 0 CRASH_LOOP w4"]
     assert record_of_a["crashes"] == str(MAX_CRASHES + 1)
     assert record_of_a["error"]["reason"] == "CRASH_LOOP"
     assert record_of_a["errored"] == record_of_a["finished"] == TIME
@@ -108,15 +112,73 @@ async def test_a_crash_loop_ends_in_the_dead_letters(store_broker: Broker, dump:
     assert "ttl" not in record_of_a
     assert state == {
         **known(),
-        **counted(QUEUED=0, PROCESSING=0, FAILED=1),
+        **counted(SCHEDULED=0, QUEUED=0, PROCESSING=0, FAILED=1),
         **streams(),
         **PULSE,
         "dead:default": [A],
     }
-    assert (await heard.events(A))[-1] == "9 FAILED 0 CRASH_LOOP w4"
+    assert (await heard.events(A))[-1] == "11 FAILED 0 CRASH_LOOP w4"
     failure = (await store_broker.get(A)).failure
     assert failure is not None
     assert str(MAX_CRASHES + 1) in failure.message
+
+
+async def test_a_second_crash_sends_the_job_to_the_schedule(store_broker: Broker, dump: Dump, heard: Hearing) -> None:
+    """A job that loses its lease again waits for a time of up to one lease, where it is promoted as any other."""
+    await start(store_broker, new("a"))
+    await lose(store_broker, A)
+    await claim(store_broker, token="t2", worker="w2")
+    await age(store_broker, A, LEASE_OVER)
+    await heard.of(A)
+
+    assert await reclaim(store_broker) == Reclaimed(requeued=1)
+
+    expected = {
+        **known(),
+        **counted(QUEUED=0, PROCESSING=0, SCHEDULED=1),
+        **streams(),
+        **PULSE,
+        "due:default": [A],
+        f"job:{A}": record(
+            "SCHEDULED",
+            "q",
+            "p 1 - w1",
+            "q 0 LEASE_LOST w1",
+            "p 1 - w2",
+            "s 0 LEASE_LOST w2",
+            **(claimed(f"high {GONE}", worker="w2") | {"attempt": "0", "token": None}),
+            crashes="2",
+            due=TIME,
+        ),
+    }
+    assert await dump() == expected
+    assert await reclaim(store_broker) == Reclaimed()
+    assert await dump() == expected
+    assert await heard.events(A) == ["5 SCHEDULED 0 LEASE_LOST w2"]
+
+
+async def test_jobs_that_crash_together_do_not_come_back_together(store_broker: Broker) -> None:
+    """From their second crash on, jobs of one dead worker are spread over a lease for each crash after the first; a
+    job that kills its workers takes no other to the dead letters.
+    """
+    names = [f"n{n}" for n in range(100)]
+    await start(store_broker, *(new(name) for name in names))
+    for crash in range(1, MAX_CRASHES + 1):
+        before = await now_ms(store_broker)
+        await lose(store_broker, *(ident(name) for name in names))
+        jobs = [await store_broker.get(ident(name)) for name in names]
+        if crash == 1:
+            assert {job.state for job in jobs} == {State.QUEUED}
+        else:
+            most = store_broker.lease_ms * (crash - 1)
+            waits = sorted((job.due_time_ms or 0) - before for job in jobs)
+            assert {job.state for job in jobs} == {State.SCHEDULED}
+            assert 0 <= waits[0] < most / 5
+            assert most * 4 / 5 < waits[-1] <= most + 5_000
+            assert len(set(waits)) > 90
+            await make_due(store_broker, *(ident(name) for name in names))
+            await store_broker.promote(shard=0, queues=["default"])
+        await claim(store_broker, 100, token=f"t{crash + 1}", worker=f"w{crash + 1}")
 
 
 async def test_a_job_is_reclaimed_when_its_lease_is_over_not_before(store_broker: Broker) -> None:

@@ -64,6 +64,8 @@ class Model:
         """Makes one transition."""
         self.state = state
         self.version += 1
+        if state in LIVE - {State.PROCESSING}:
+            self.is_off_the_list = False
 
 
 class Walk:
@@ -221,6 +223,8 @@ class Walk:
             if job.crashes > MAX_CRASHES:
                 dead += 1
                 job.to(State.FAILED)
+            elif job.crashes > 1:
+                job.to(State.SCHEDULED)
             else:
                 job.to(State.QUEUED)
                 self.lines[Priority.HIGH].append(name)
@@ -242,7 +246,7 @@ class Walk:
         if not job.expired or job.is_off_the_list:
             return
         if job.state is State.PROCESSING:
-            job.is_off_the_list = True  # when it comes back to wait, claim and promote look at its time
+            job.is_off_the_list = True  # until it comes back to wait
         elif job.state in LIVE:
             job.to(State.FAILED if job.started else State.EXPIRED)
 

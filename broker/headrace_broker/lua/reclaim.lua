@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
 -- Takes jobs from workers whose lease ran out: PROCESSING → QUEUED at the front, or FAILED after too many crashes.
+-- From its second crash on a job waits for a random time first (SCHEDULED): jobs that crash together would be claimed
+-- together again, and the one among them that kills its workers would take all the others to the dead letters with it.
 -- Entries that were delivered and never claimed go back to the front as well.
 -- An outage of the store must not look like a hundred dead workers: nobody could renew while it lasted, and nobody
 -- could call this either. So a gap of over a third of a lease between two calls holds all reclaiming for one lease.
@@ -9,7 +11,7 @@
 -- ARGV[3]  crashes that a job survives
 -- ARGV[4]  failure to record for a job that had more (JSON)
 -- ARGV     the queues to look at
--- Reply    4 values: jobs queued again; jobs dead-lettered; deliveries returned; ms that reclaiming is still held, or 0
+-- Reply    4 values: jobs that wait again; jobs dead-lettered; deliveries returned; ms that reclaiming is still held, or 0
 local LEASE, MAX_CRASHES = tonumber(ARGV[1]), tonumber(ARGV[3])
 local left = tonumber(ARGV[2])
 local pulse = SHARD .. 'pulse'
@@ -23,6 +25,12 @@ if hold > NOW then return {0, 0, 0, hold - NOW} end
 
 local requeued, dead, returned = 0, 0, 0
 
+-- How long a job is to wait in ms: evenly spread over a lease for each crash after the first.
+local function apart(job)
+  local share = tonumber(string.sub(redis.sha1hex(job.id .. NOW), 1, 6), 16) / 0x1000000
+  return math.floor(LEASE * (job.crashes - 1) * share)
+end
+
 local function crash(job)
   job.crashes = job.crashes + 1
   redis.call('HDEL', job_key(job.id), 'token')
@@ -30,8 +38,14 @@ local function crash(job)
   if job.crashes > MAX_CRASHES then
     dead = dead + 1
     finish(job, 'FAILED', 'CRASH_LOOP', job.worker, {'crashes', job.crashes, 'error', ARGV[4], 'errored', NOW})
+    return
+  end
+  requeued = requeued + 1
+  if job.crashes > 1 then
+    local due = NOW + apart(job)
+    move(job, 'SCHEDULED', 'LEASE_LOST', job.worker, {'crashes', job.crashes, 'due', due})
+    schedule(job, due)
   else
-    requeued = requeued + 1
     push(job, FRONT)
     move(job, 'QUEUED', 'LEASE_LOST', job.worker, {'crashes', job.crashes})
   end
@@ -63,4 +77,5 @@ for i = 5, #ARGV do
   end
 end
 flush_counters()
+ring_promoters()
 return {requeued, dead, returned, 0}
