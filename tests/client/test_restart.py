@@ -1,6 +1,7 @@
-"""The client's promise on watches: a server that dies, drains or restarts costs no version and repeats none."""
+"""The client over restarts of the server: no job is lost or made twice, no version left out or told twice."""
 
 import asyncio
+import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -9,8 +10,8 @@ import pytest
 
 from client.rig import Hand, Server
 from harness.waiting import Eventually, EventuallySync
-from headrace import AsyncClient, Client, EventKind, JobState, StatusEvent
-from headrace_broker import Broker, Released, Succeeded
+from headrace import AsyncClient, AsyncJobHandle, Client, EventKind, JobState, NewJob, StatusEvent
+from headrace_broker import Broker, Priority, Released, Succeeded
 
 
 class Mover:
@@ -138,3 +139,36 @@ async def test_result_outlives_a_restart(own_server: Callable[..., Server], own_
         await own_hand.succeed(queue, 42)
         await asyncio.to_thread(server.start_again)
         assert await waiting == 42
+
+
+async def test_a_server_killed_between_acknowledgements_stores_each_job_once(
+    own_server: Callable[..., Server], valkey: str, namespace: str, queue: str, eventually: Eventually
+) -> None:
+    """F01: SIGKILL, twice, at moments that a seed chooses, while 3,000 jobs stream in; the client sends again what was
+    not answered, under the same request_ids: every job is answered, and there are exactly 3,000.
+    """
+    server, dice, size, batches = own_server(), random.Random(7), 50, 60
+    answered: list[str] = []
+    async with AsyncClient(server.target, timeout=30) as client:
+
+        async def send(numbers: range) -> None:
+            for number in numbers:
+                jobs = [NewJob("t", n, queue=queue, request_id=f"{number}.{n}") for n in range(size)]
+                for one in await client.enqueue_many(jobs):
+                    assert isinstance(one, AsyncJobHandle)
+                    answered.append(one.job_id)
+
+        async with asyncio.TaskGroup() as tasks:
+            for start in range(4):
+                tasks.create_task(send(range(start, batches, 4)))
+            for goal in sorted(dice.sample(range(200, 2_000), 2)):
+                await eventually(lambda goal=goal: len(answered) >= goal)
+                server.kill()
+                assert len(answered) < batches * size, "it died too late to harm"
+                await asyncio.to_thread(server.start_again)
+    assert len(answered) == len(set(answered)) == batches * size
+    async with Broker(url=valkey, namespace=namespace) as broker:
+        shard = broker.shard(0)
+        assert await broker.redis.hget(shard.queue(queue), "QUEUED") == b"%d" % (batches * size)
+        entries = await broker.redis.xrange(shard.ready(queue, Priority.NORMAL))
+        assert sorted(fields[b"j"].decode() for _, fields in entries) == sorted(answered)
