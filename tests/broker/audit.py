@@ -161,7 +161,7 @@ def _check_place(record: _Record, places: _Places) -> None:
     if job.job_id in places.due:
         assert places.due[job.job_id] == job.due_time_ms
     if job.state is State.QUEUED:
-        assert len(entries) == 1, f"{what}: {len(entries)} entries"
+        assert entries == [record.entry], f"{what}: queued as {record.entry}, has {entries}"
     elif job.state is State.PROCESSING:
         assert entries == [record.entry], f"{what}: claimed as {record.entry}, has {entries}"
         assert record.entry in places.pending, f"{what}: its entry is not pending"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from broker.moves import BOOM
-from broker.state import GONE, TIME, A, claimed, counted, record, streams
+from broker.state import GONE, HERE, TIME, A, claimed, counted, record, streams
 from headrace_broker import Discarded, Failed, Outcome, Released, Retried, Snoozed, Succeeded
 from headrace_broker.job import HOUR, MINUTE
 
@@ -85,7 +85,9 @@ OUTCOMES: dict[str, tuple[Outcome, dict[str, Any]]] = {
         {
             **counted(QUEUED=1, PROCESSING=0),
             **streams(high=[A]),
-            f"job:{A}": record("QUEUED", "q", "p 1 - w1", "q 0 RELEASED", **(DONE | {"attempt": "0"})),
+            f"job:{A}": record(
+                "QUEUED", "q", "p 1 - w1", "q 0 RELEASED", **(DONE | {"attempt": "0", "entry": f"high {HERE}"})
+            ),
         },
     ),
     "snoozed": (

@@ -155,6 +155,8 @@ def record(state: str, *history: str, **fields: Any) -> State:
         "digest": DIGEST,
         "history": list(history),
     }
+    if state == "QUEUED":
+        common["entry"] = f"{fields.get('priority') or 'normal'} {HERE}"
     return {name: value for name, value in (common | fields).items() if value is not None}
 
 

@@ -177,7 +177,7 @@ async def test_over_delivery_goes_back_to_the_front(store_broker: Broker, dump: 
         **counted(QUEUED=2, PROCESSING=1),
         **streams(high=[B], normal=[A, C], pending={"normal": {"w1": [A]}}),
         f"job:{A}": record("PROCESSING", "q", "p 1 - w1", **claimed()),
-        f"job:{B}": record("QUEUED", "q", priority="low"),
+        f"job:{B}": record("QUEUED", "q", priority="low", entry=f"high {HERE}"),
         f"job:{C}": record("QUEUED", "q"),
     }
     assert ids(await claim(store_broker, 2, token="t2")) == [B, C]

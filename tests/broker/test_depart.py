@@ -4,7 +4,7 @@ import pytest
 
 from broker.hearing import Hearing
 from broker.moves import QUEUE_KEYS, WORKER, assert_stopped_by, claim, corrupt, deliver, ids, lose, now_ms, start
-from broker.state import A, B, Dump, counted, known, new, record, streams, wipe
+from broker.state import HERE, A, B, Dump, counted, known, new, record, streams, wipe
 from headrace_broker import Broker, Priority, State
 
 
@@ -35,7 +35,7 @@ async def test_a_worker_that_has_drained_leaves_nothing_behind(
         **known(),
         **counted(QUEUED=2),
         **streams(high=[A], normal=[B]),
-        f"job:{A}": record("QUEUED", "q"),
+        f"job:{A}": record("QUEUED", "q", entry=f"high {HERE}"),
         f"job:{B}": record("QUEUED", "q"),
     }
     assert await dump() == expected

@@ -4,7 +4,7 @@ import pytest
 
 from broker.hearing import Hearing
 from broker.moves import BOOM, QUEUE_KEYS, assert_stopped_by, claim, corrupt, finish, ids, make_expired, now_ms, start
-from broker.state import TIME, A, B, C, Dump, counted, ident, known, new, record, streams, wipe
+from broker.state import HERE, TIME, A, B, C, Dump, counted, ident, known, new, record, streams, wipe
 from headrace_broker import Broker, Finished, NewJob, Outcome, Released, Retried, Snoozed, State, Succeeded
 from headrace_broker.broker import DUTY_BATCH
 from headrace_broker.job import HOUR
@@ -34,7 +34,7 @@ async def test_waiting_jobs_that_never_started_expire(store_broker: Broker, dump
     state = await dump()
     gone = {"finished": TIME, "attempt": "0", "ttl": True}
     for job, expected in (
-        (A, record("EXPIRED", "q", "x", **gone)),
+        (A, record("EXPIRED", "q", "x", entry=f"normal {HERE}", **gone)),
         (B, record("EXPIRED", "s", "x", due=TIME, **gone)),
         (C, record("QUEUED", "q", expires=TIME)),
     ):

@@ -18,7 +18,7 @@ from broker.moves import (
     now_ms,
     start,
 )
-from broker.state import GONE, TIME, A, B, C, Dump, claimed, counted, ident, known, new, record, streams, wipe
+from broker.state import TIME, A, B, C, Dump, claimed, counted, ident, known, new, record, streams, wipe
 from headrace_broker import Broker, Failed, Priority, Promoted, Retried, State, Succeeded
 from headrace_broker.broker import DUTY_BATCH
 from headrace_broker.job import HOUR, MINUTE
@@ -78,7 +78,7 @@ async def test_a_retry_is_queued_when_it_is_due(store_broker: Broker, dump: Dump
         "p 1 - w1",
         "r 1 HANDLER_ERROR ValueError: boom",
         "q 1",
-        **claimed(f"normal {GONE}"),
+        **claimed(),
         due=TIME,
         errored=TIME,
         error={

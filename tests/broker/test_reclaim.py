@@ -23,7 +23,7 @@ from broker.moves import (
     now_ms,
     start,
 )
-from broker.state import GONE, TIME, A, B, Dump, claimed, counted, ident, known, new, record, streams, wipe
+from broker.state import GONE, HERE, TIME, A, B, Dump, claimed, counted, ident, known, new, record, streams, wipe
 from harness.stores import Store
 from harness.waiting import Eventually
 from headrace_broker import Broker, Finish, Finished, Held, Priority, Reclaimed, State, StoreUnavailable, Succeeded
@@ -59,7 +59,7 @@ async def test_the_job_of_a_dead_worker_is_queued_again(store_broker: Broker, du
             "q",
             "p 1 - w1",
             "q 0 LEASE_LOST w1",
-            **(claimed(f"normal {GONE}") | {"attempt": "0", "token": None}),
+            **(claimed(f"high {HERE}") | {"attempt": "0", "token": None}),
             crashes="1",
         ),
         f"job:{B}": record("PROCESSING", "q", "p 1 - w1", **claimed()),
@@ -234,7 +234,7 @@ async def test_a_ghost_delivery_comes_back(store_broker: Broker, dump: Dump, hea
         **counted(QUEUED=2),
         **streams(high=[A], normal=[B]),
         **PULSE,
-        f"job:{A}": record("QUEUED", "q"),
+        f"job:{A}": record("QUEUED", "q", entry=f"high {HERE}"),
         f"job:{B}": record("QUEUED", "q"),
     }
     assert await heard.events(A) == []

@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         name="finish leaves the entry pending",
         file=f"{LUA}/finish.lua",
-        old="      drop(claimed_at(job))\n",
+        old="      drop(key, entry)\n",
         new="",
         caught_by=(f"{TESTS}/test_finish.py::test_finished_entries_leave_the_stream",),
     ),

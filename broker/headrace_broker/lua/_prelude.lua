@@ -102,6 +102,7 @@ local function flush_counters()
 end
 
 -- The one place where a job changes its state. `fields` are further fields of the record to write in the same call.
+-- A job that becomes QUEUED is pushed first, so that its record knows where.
 local function move(job, state, reason, detail, fields)
   count(job.queue, job.state, -1)
   count(job.queue, state, 1)
@@ -114,6 +115,7 @@ local function move(job, state, reason, detail, fields)
   fields[n + 3], fields[n + 4] = 'version', job.version
   fields[n + 5], fields[n + 6] = 'attempt', job.attempt
   fields[n + 7], fields[n + 8] = 'history', job.history
+  if state == 'QUEUED' then fields[n + 9], fields[n + 10] = 'entry', job.entry end
   redis.call('HSET', job_key(job.id), unpack(fields))
   if job.expires and WAITING[state] then -- `expire` may have met it running, and passed over it
     redis.call('ZADD', expiring_key(job.queue), job.expires, job.id)
@@ -121,11 +123,17 @@ local function move(job, state, reason, detail, fields)
   publish(job, state, reason, detail)
 end
 
--- Puts a job into its stream, and says so to whoever reads it.
+-- Puts a job into its stream, and says so to whoever reads it. `entry` is where: a queued or running job's record
+-- always says where its entry is, so that `repair` can tell whether it is there.
 local function push(job, priority)
   local key = ready_key(job.queue, priority)
   if checked[key] ~= 'there' then ensure_group(key) end
-  redis.call('XADD', key, '*', 'j', job.id)
+  job.entry = priority .. ' ' .. redis.call('XADD', key, '*', 'j', job.id)
+end
+-- Puts a job that was delivered and not claimed back to the front: no transition, it is QUEUED as before.
+local function put_back(job)
+  push(job, FRONT)
+  redis.call('HSET', job_key(job.id), 'entry', job.entry)
 end
 
 -- Takes an entry out of its stream: acknowledged and deleted, never one without the other (law 5).
@@ -133,7 +141,7 @@ local function drop(key, entry)
   redis.call('XACK', key, 'workers', entry)
   redis.call('XDEL', key, entry)
 end
--- Where the entry is that a running job was claimed with, kept as 'priority entry-id': its stream, its id.
+-- Where the entry of a queued or running job is, kept as 'priority entry-id': its stream, its id.
 local function claimed_at(job)
   local space = string.find(job.entry, ' ', 1, true)
   return ready_key(job.queue, string.sub(job.entry, 1, space - 1)), string.sub(job.entry, space + 1)

@@ -42,7 +42,7 @@ local function take(queue, priority, entry, id, late)
     lapse(job)
     drop(key, entry)
   elseif want <= 0 then -- delivered beyond the free slots: back to the front, still QUEUED
-    push(job, FRONT)
+    put_back(job)
     drop(key, entry)
   else
     -- The store counts a lease from the delivery; of an entry that was delivered a while ago it begins now.

@@ -22,8 +22,8 @@ for i = 2, #ARGV do
         if job and job.state == 'PROCESSING' then
           held = held + 1
         else
-          if job and job.state == 'QUEUED' then
-            push(job, FRONT)
+          if job and job.state == 'QUEUED' and job.entry == priority .. ' ' .. pending[1] then
+            put_back(job)
             returned = returned + 1
           end
           drop(key, pending[1])

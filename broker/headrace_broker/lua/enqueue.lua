@@ -38,10 +38,15 @@ for i = 1, #ARGV, WIDTH do
     if priority ~= 'normal' then also('priority', priority) end
     if digest ~= '' then also('digest', digest) end
     if expires ~= '0' then also('expires', expires) end
-    if state == 'SCHEDULED' then also('due', due) end
+    if state == 'SCHEDULED' then
+      schedule(job, due)
+      also('due', due)
+    else
+      push(job, priority)
+      also('entry', job.entry)
+    end
     redis.call('HSET', job_key(id), unpack(fields))
     if expires ~= '0' then redis.call('ZADD', expiring_key(queue), expires, id) end
-    if state == 'SCHEDULED' then schedule(job, due) else push(job, priority) end
     count(queue, state, 1)
     publish(job, state, '', '')
     seen = {state, 1, NOW, digest}

@@ -25,8 +25,8 @@ end
 
 local function released(job, reason, detail)
   job.attempt = job.attempt - 1
-  move(job, 'QUEUED', reason, detail, {})
   push(job, FRONT)
+  move(job, 'QUEUED', reason, detail, {})
 end
 
 local function snoozed(job, reason, detail, delay)
@@ -60,8 +60,9 @@ for i = 1, #ARGV, WIDTH do
     reply[#reply + 1] = 'STALE'
   else
     if job.state == 'PROCESSING' then
+      local key, entry = claimed_at(job)
       WRITE[kind](job, reason, detail, word, data)
-      drop(claimed_at(job))
+      drop(key, entry)
     end
     reply[#reply + 1] = 'WRITTEN'
   end

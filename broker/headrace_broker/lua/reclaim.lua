@@ -55,12 +55,13 @@ local function look(key, priority, pending)
   local entry, idle = pending[1], pending[3]
   local found = redis.call('XRANGE', key, entry, entry)[1]
   local job = found and load(found[2][2])
-  if job and job.state == 'PROCESSING' and job.entry == priority .. ' ' .. entry then
+  local here = job and job.entry == priority .. ' ' .. entry
+  if here and job.state == 'PROCESSING' then
     if idle < (job.lease or LEASE) then return end
     crash(job)
-  elseif job and job.state == 'QUEUED' then
+  elseif here and job.state == 'QUEUED' then
     returned = returned + 1
-    push(job, FRONT)
+    put_back(job)
   end
   drop(key, entry)
 end
