@@ -135,6 +135,12 @@ class Broker:
         async with store.calling():
             await self.redis.ping()
 
+    async def clock_ms(self) -> int:
+        """Reads the clock of the store, in ms since the epoch."""
+        async with store.calling():
+            seconds, microseconds = await self.redis.time()
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
+
     # --- producers
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | RequestIdReused]:

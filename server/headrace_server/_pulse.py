@@ -12,6 +12,7 @@ from headrace_broker import StoreUnavailable
 
 if TYPE_CHECKING:
     from headrace_broker import Broker
+    from headrace_server._clock import StoreClock
 
 _Status = health_pb2.HealthCheckResponse
 
@@ -19,13 +20,14 @@ _log = structlog.get_logger("headrace_server.pulse")
 
 
 class Pulse:
-    """Feels the store's pulse, and tells the health service. Starts out as NOT_SERVING."""
+    """Feels the store's pulse, and tells the health service. Starts out as NOT_SERVING. Keeps the clock right, too."""
 
-    def __init__(self, *, broker: Broker, service: str, every: float = 1.0) -> None:
+    def __init__(self, *, broker: Broker, service: str, clock: StoreClock, every: float = 1.0) -> None:
         """`every`: seconds between two pings."""
         self.servicer = health.aio.HealthServicer()
         self._broker = broker
         self._service = service
+        self._clock = clock
         self._every = every
         self._serving: bool | None = None
 
@@ -39,6 +41,7 @@ class Pulse:
         """Ping once, and tell what came of it."""
         try:
             await self._broker.ping()
+            self._clock.set(await self._broker.clock_ms())
         except StoreUnavailable:
             await self._tell(serving=False)
         else:

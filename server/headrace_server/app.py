@@ -14,6 +14,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from headrace.v1 import job_service_pb2_grpc
 from headrace_broker import CannotStart, Maintenance, Subscription, await_store, open_broker
 from headrace_broker.job import DAY
+from headrace_server._clock import StoreClock
 from headrace_server._drain import Drain
 from headrace_server._options import channel_options, concurrent_calls
 from headrace_server._pulse import Pulse
@@ -49,7 +50,8 @@ class Server:
         self._maintenance = Maintenance(
             self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY)
         )
-        self._pulse = Pulse(broker=self._broker, service=SERVICE)
+        clock = StoreClock()
+        self._pulse = Pulse(broker=self._broker, service=SERVICE, clock=clock)
         self._watchers = Watchers(limit=settings.max_watchers)
         self._drain = Drain()
         self._calls = CallInterceptor(drain=self._drain)
@@ -59,6 +61,7 @@ class Server:
             watchers=self._watchers,
             max_payload=settings.max_payload,
             pace=settings.pace(),
+            now_ms=clock.now_ms,
         )
         self._roles = Supervisor()
         self._grpc: grpc.aio.Server | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +31,8 @@ LARGE = 64 * 1024
 """Bytes of content from which a job is stored by a call of its own, so that a group stays below 13 MB."""
 
 
-def wall_clock_ms() -> int:
-    """Now, by this host. Only for judging requests; what is due is decided by the store's clock."""
-    return time.time_ns() // 1_000_000
-
-
 class JobService(job_service_pb2_grpc.JobServiceServicer):
-    """The servicer. `max_payload` in bytes."""
+    """The servicer. `max_payload` in bytes; `now_ms` is the store's clock, by which requests are judged."""
 
     def __init__(
         self,
@@ -48,7 +42,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         watchers: Watchers,
         max_payload: int,
         pace: Pace,
-        now_ms: Callable[[], int] = wall_clock_ms,
+        now_ms: Callable[[], int],
     ) -> None:
         self._broker = broker
         self._subscription = subscription
