@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace_broker import record
+from headrace_broker._primaries import Primaries
 from headrace_broker.errors import BadPageToken
 from headrace_broker.job import Job
 from headrace_broker.keys import Shard
@@ -38,7 +39,7 @@ class _Place:
 
 
 async def list_dead_letters(
-    redis: Client, shards: Sequence[Shard], *, secret: bytes, queue: str, page_size: int, page_token: str
+    primaries: Primaries, shards: Sequence[Shard], *, secret: bytes, queue: str, page_size: int, page_token: str
 ) -> DeadLetters:
     """Returns the page after `page_token`, of at most `page_size` jobs."""
     if page_size < 1:
@@ -47,13 +48,14 @@ async def list_dead_letters(
     found: list[tuple[_Place, Shard]] = []
     total = 0
     for shard in shards:
-        queues = [queue] if queue else [q.decode() for q in await redis.smembers(shard.queues())]
-        for name in queues:
-            total += await redis.zcard(shard.dead(name))
-            found += [(place, shard) for place in await _places(redis, shard.dead(name), after, page_size + 1)]
+        async with primaries.calling(shard.number) as redis:
+            queues = [queue] if queue else [q.decode() for q in await redis.smembers(shard.queues())]
+            for name in queues:
+                total += await redis.zcard(shard.dead(name))
+                found += [(place, shard) for place in await _places(redis, shard.dead(name), after, page_size + 1)]
     found.sort(key=lambda pair: pair[0], reverse=True)
     page = found[:page_size]
-    jobs = await _read_jobs(redis, page)
+    jobs = await _read_jobs(primaries, page)
     token = _make_token(page[-1][0], secret=secret, queue=queue) if len(found) > page_size else ""
     return DeadLetters(jobs=tuple(jobs), next_page_token=token, total=total)
 
@@ -74,15 +76,18 @@ async def _places(redis: Client, key: str, after: _Place | None, count: int) -> 
     return places[:count]
 
 
-async def _read_jobs(redis: Client, page: Sequence[tuple[_Place, Shard]]) -> list[Job]:
-    async with redis.pipeline(transaction=False) as pipeline:
-        for place, shard in page:
-            pipeline.hmget(shard.job(place.job_id), record.BASIC_FIELDS)
-        records = await pipeline.execute()
+async def _read_jobs(primaries: Primaries, page: Sequence[tuple[_Place, Shard]]) -> list[Job]:
+    records: dict[str, list[bytes | None]] = {}
+    for shard in {shard for _, shard in page}:
+        ids = [place.job_id for place, home in page if home == shard]
+        async with primaries.calling(shard.number) as redis, redis.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.hmget(shard.job(job_id), record.BASIC_FIELDS)
+            records |= zip(ids, await pipeline.execute(), strict=True)
     return [
         record.decode_job(place.job_id, fields)
-        for (place, _), values in zip(page, records, strict=True)
-        if (fields := dict(zip(record.BASIC_FIELDS, values, strict=True)))["state"] is not None
+        for place, _ in page
+        if (fields := dict(zip(record.BASIC_FIELDS, records[place.job_id], strict=True)))["state"] is not None
     ]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError, ResponseError
 
 from headrace_broker import keys, store
+from headrace_broker._primaries import Primaries, Primary
+from headrace_broker.errors import StoreUnavailable
 from headrace_broker.job import Priority
 
 LONGEST_BLOCK_MS = 60_000
@@ -28,19 +30,32 @@ class Delivery:
 class Reader:
     """Waits on all streams of one shard at once, on a connection of its own."""
 
-    def __init__(self, *, url: str, shard: keys.Shard, commands: store.Client) -> None:
-        self._url = url
+    def __init__(self, *, primaries: Primaries, shard: keys.Shard) -> None:
+        self._primaries = primaries
         self._shard = shard
-        self._commands = commands
+        self._primary: Primary | None = None
         self._redis: store.Client | None = None
         self._client_id = 0
         self._reading = False
         self._woken = False
 
     async def wait(self, *, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:
-        """Returns the entries that arrive first, one for each stream at the most; () after the timeout or a wake."""
+        """Returns the entries that arrive first, one for each stream at the most; () after the timeout or a wake.
+
+        Raises:
+            StoreUnavailable: it cannot be reached, or has ceased to be the primary of this shard meanwhile.
+        """
         if self._woken:
             return ()
+        try:
+            with store.store_errors():
+                return await self._wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
+        except StoreUnavailable:
+            if self._primary is not None:
+                self._primaries.doubt(self._primary)
+            raise
+
+    async def _wait(self, *, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:
         streams = {self._shard.ready(queue, p): (queue, p) for p in Priority for queue in queues}
         block_ms = min(timeout_ms, LONGEST_BLOCK_MS)
         self._reading = True
@@ -69,8 +84,8 @@ class Reader:
         """Ends a wait by the store's own hand, so that an entry is either returned by it or not delivered at all."""
         self._woken = True
         while self._reading:
-            if self._client_id:
-                await self._commands.client_unblock(self._client_id)
+            if self._client_id and self._primary is not None:
+                await self._primary.redis.client_unblock(self._client_id)
             await asyncio.sleep(_UNBLOCK_EVERY)  # it may have been asked before it had begun to block
 
     async def aclose(self) -> None:
@@ -83,9 +98,12 @@ class Reader:
                 return
 
     async def _connected(self) -> store.Client:
-        if self._redis is None:
-            redis = store.reading_client(self._url)
-            self._redis = redis
-            async with asyncio.timeout(store.COMMAND_TIMEOUT):
+        async with asyncio.timeout(store.COMMAND_TIMEOUT):
+            primary = await self._primaries.of(self._shard.number)
+            if self._redis is not None and primary is not self._primary:
+                await self.aclose()
+            if self._redis is None:
+                self._primary = primary
+                redis = self._redis = primary.reading_client()
                 self._client_id = await redis.client_id()
         return self._redis

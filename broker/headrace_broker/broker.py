@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from headrace_broker import keys, record, scripts, store
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
+from headrace_broker._primaries import Primaries
 from headrace_broker._reader import Delivery, Reader
-from headrace_broker.errors import JobNotFound, RequestIdReused, StoreFull
+from headrace_broker.errors import JobNotFound, RequestIdReused, StoreFull, StoreMoved
 from headrace_broker.job import MAX_CRASHES, ClaimedJob, Enqueued, Failure, Job, NewJob, Priority, Reason, State
 from headrace_broker.outcome import Discarded, Failed, Finish, Finished, Outcome, Released, Retried, Snoozed, Succeeded
 
@@ -94,9 +95,9 @@ class Broker:
         self.namespace = namespace
         self.shards = shards
         self.lease_ms = lease_ms
-        self.redis = store.command_client(url)
+        self.primaries = Primaries(url=url, shards=[self.shard(n) for n in range(shards)])
         self._scripts = scripts.load_all(shebang=shebang)
-        self._readers = {n: Reader(url=url, shard=self.shard(n), commands=self.redis) for n in range(shards)}
+        self._readers = {n: Reader(primaries=self.primaries, shard=self.shard(n)) for n in range(shards)}
         self._secret = b""
 
     async def __aenter__(self) -> Self:
@@ -111,16 +112,26 @@ class Broker:
         """Closes all connections. May be called twice."""
         for reader in self._readers.values():
             await reader.aclose()
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        await self.primaries.aclose()
+
+    @property
+    def redis(self) -> store.Client:
+        """The client of the first shard's primary: for looking at a store. Calls of ours take `primaries.calling`."""
+        return self.primaries.known(0)
 
     def shard(self, number: int) -> keys.Shard:
         """Returns the keys of a shard."""
         return keys.Shard(self.namespace, number)
 
     async def _run(self, script: str, shard: int, *arguments: Any) -> Any:
-        async with store.calling():
-            return await self._scripts[script](self.redis, self.shard(shard).queues(), *arguments)
+        try:
+            return await self._run_once(script, shard, *arguments)
+        except StoreMoved:  # it was refused there; where the shard is now, it is as good as new
+            return await self._run_once(script, shard, *arguments)
+
+    async def _run_once(self, script: str, shard: int, *arguments: Any) -> Any:
+        async with self.primaries.calling(shard) as redis:
+            return await self._scripts[script](redis, self.shard(shard).queues(), *arguments)
 
     async def check(self) -> store.StoreInfo:
         """Looks whether the store may be trusted with jobs.
@@ -131,9 +142,9 @@ class Broker:
         return await store.inspect(self.redis)
 
     async def ping(self) -> None:
-        """Returns when the store answers."""
-        async with store.calling():
-            await self.redis.ping()
+        """Returns when the store answers; of several primaries one is enough, for its shards are served."""
+        async with self.primaries.calling(0) as redis:
+            await redis.ping()
 
     async def clock_ms(self) -> int:
         """Reads the clock of the store, in ms since the epoch."""
@@ -179,9 +190,9 @@ class Broker:
         Raises:
             JobNotFound: there is no record of it.
         """
-        key = self._job_key(job_id)
-        async with store.calling():
-            fields = await self.redis.hgetall(key)
+        shard = self._shard_of(job_id)
+        async with self.primaries.calling(shard) as redis:
+            fields = await redis.hgetall(self.shard(shard).job(job_id))
         if b"state" not in fields:
             raise JobNotFound(job_id)
         return record.decode_job(job_id, {name.decode(): value for name, value in fields.items()})
@@ -192,17 +203,17 @@ class Broker:
         Raises:
             JobNotFound: there is no record of it.
         """
-        key = self._job_key(job_id)
-        async with store.calling():
-            version = await self.redis.hget(key, "version")
+        shard = self._shard_of(job_id)
+        async with self.primaries.calling(shard) as redis:
+            version = await redis.hget(self.shard(shard).job(job_id), "version")
         if version is None:
             raise JobNotFound(job_id)
         return int(version)
 
-    def _job_key(self, job_id: str) -> str:
-        if not keys.is_job_id(job_id):
+    def _shard_of(self, job_id: str) -> int:
+        if not keys.is_job_id(job_id) or keys.shard_of(job_id) >= self.shards:
             raise JobNotFound(job_id)
-        return self.shard(keys.shard_of(job_id)).job(job_id)
+        return keys.shard_of(job_id)
 
     async def dead_letters(self, *, queue: str = "", page_size: int = 50, page_token: str = "") -> DeadLetters:
         """Reads a page of the dead letter queue of one queue, or of all, those that failed last first.
@@ -211,27 +222,26 @@ class Broker:
             ValueError: page_size is below 1.
             BadPageToken: the token is not one of ours, or belongs to another query.
         """
-        async with store.calling():
-            secret = await self._page_secret()
-            return await list_dead_letters(
-                self.redis,
-                [self.shard(n) for n in range(self.shards)],
-                secret=secret,
-                queue=queue,
-                page_size=page_size,
-                page_token=page_token,
-            )
+        return await list_dead_letters(
+            self.primaries,
+            [self.shard(n) for n in range(self.shards)],
+            secret=await self._page_secret(),
+            queue=queue,
+            page_size=page_size,
+            page_token=page_token,
+        )
 
     async def _page_secret(self) -> bytes:
         key = self.shard(0).secret()
         if not self._secret:
-            self._secret = await self.redis.get(key) or b""
+            async with self.primaries.calling(0) as redis:
+                self._secret = await redis.get(key) or b""
         if not self._secret:
             mine = keys.new_token()
             try:
-                with store.store_errors():
-                    await self.redis.set(key, mine, nx=True)
-                    self._secret = await self.redis.get(key) or b""
+                async with self.primaries.calling(0) as redis:
+                    await redis.set(key, mine, nx=True)
+                    self._secret = await redis.get(key) or b""
             except StoreFull:  # dead letters must be readable now of all times: with tokens of this process alone
                 self._secret = mine.encode()
         return self._secret
@@ -268,8 +278,7 @@ class Broker:
 
         Hand what it returns to the next claim. Has a connection of its own; one call at a time for each shard.
         """
-        with store.store_errors():
-            return await self._readers[shard].wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
+        return await self._readers[shard].wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
 
     async def wake(self) -> None:
         """Ends all waits of this broker, without losing a delivery. Later waits return at once, too."""
@@ -318,8 +327,8 @@ class Broker:
 
     async def queues(self, shard: int) -> list[str]:
         """Reads the names of the queues that a shard has ever had jobs of, sorted."""
-        async with store.calling():
-            names = await self.redis.smembers(self.shard(shard).queues())
+        async with self.primaries.calling(shard) as redis:
+            names = await redis.smembers(self.shard(shard).queues())
         return sorted(name.decode() for name in names)
 
     async def promote(self, *, shard: int, queues: Sequence[str]) -> Promoted:

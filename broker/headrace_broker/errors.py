@@ -5,6 +5,7 @@ BrokerError
 ├── RequestIdReused      the request_id already stands for another job
 ├── BadPageToken         the page token is not one of ours, or belongs to another query
 ├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
+│   └── StoreMoved       it has refused: another one is the primary of this shard now
 ├── StoreFull            Valkey is at its maxmemory: new work is refused, running work completes
 └── StoreUnfit           Valkey answers, but must not be used as it is set up
 """
@@ -39,6 +40,10 @@ class BadPageToken(BrokerError):
 
 class StoreUnavailable(BrokerError):
     """Valkey or Redis cannot answer now. Whether the call took effect is unknown; repeating it is safe."""
+
+
+class StoreMoved(StoreUnavailable):
+    """Valkey or Redis is not, or no longer, the primary of this shard: it has refused, and nothing was changed."""
 
 
 class StoreFull(BrokerError):

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic import ValidationError
 from redis.exceptions import AuthenticationError
 
+from headrace_broker.address import without_password
 from headrace_broker.broker import Broker
 from headrace_broker.errors import StoreUnavailable, StoreUnfit
 from headrace_broker.settings import BrokerSettings
@@ -122,9 +122,3 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) ->
         if not working.done():
             working.cancel()
             await asyncio.wait({working})
-
-
-def without_password(url: str) -> str:
-    """Returns the URL as it may be shown: no user, no password, no query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

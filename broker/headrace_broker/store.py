@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from headrace_broker.errors import StoreFull, StoreUnavailable, StoreUnfit
+from headrace_broker.errors import StoreFull, StoreMoved, StoreUnavailable, StoreUnfit
 
 CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
@@ -35,9 +35,10 @@ OLDEST_VERSION = (7, 0)
 _CLOSED = "the handler is closed"
 """What uvloop says, as a RuntimeError, of writing to a connection that was reset while it lay idle in the pool."""
 
-_TEMPORARY = (
-    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "TRYAGAIN", "UNBLOCKED",
-)  # fmt: skip
+_TEMPORARY = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+_MOVED = ("READONLY", "UNBLOCKED")
+_MOVING = "attempted to access a non local key"
+"""What a script hears that looks for a key which is not there, while the slot is on its way to another primary."""
 
 
 Client: TypeAlias = Any
@@ -45,9 +46,9 @@ Client: TypeAlias = Any
 all our clients are async and return bytes."""
 
 
-def command_client(url: str) -> Client:
+def command_client(url: str, *, connections: int = POOL) -> Client:
     """Returns the client for commands and scripts. Nothing is repeated behind the caller's back."""
-    pool = redis.BlockingConnectionPool.from_url(url, max_connections=POOL, timeout=None, **_options(url))
+    pool = redis.BlockingConnectionPool.from_url(url, max_connections=connections, timeout=None, **_options(url))
     return redis.Redis.from_pool(pool)
 
 
@@ -65,6 +66,13 @@ def _options(url: str) -> dict[str, Any]:
         "protocol": 2,
     }
     return options if url.startswith("unix:") else {**options, "socket_keepalive": True}
+
+
+async def close(client: Client) -> None:
+    """Closes all connections of a client, also those in use. May be called twice."""
+    with suppress(exceptions.RedisError, OSError):  # one that is broken has nothing left to close
+        await client.aclose()
+        await client.connection_pool.disconnect()
 
 
 @asynccontextmanager
@@ -92,15 +100,19 @@ def store_errors() -> Iterator[None]:
         text = str(error)
         if "OOM" in text.split(" ", 1)[0] or "OOM command not allowed" in text:
             raise StoreFull("the store has reached its maxmemory") from error
-        if isinstance(error, _TEMPORARY_TYPES) or text.startswith(_TEMPORARY):
+        if isinstance(error, _MOVED_TYPES) or text.startswith(_MOVED):
+            raise StoreMoved("this store does not serve the shard, or not any more") from error
+        if isinstance(error, _TEMPORARY_TYPES) or text.startswith(_TEMPORARY) or _MOVING in text:
             raise StoreUnavailable("the store is loading, busy or failing over") from error
         raise
 
 
+_MOVED_TYPES = (exceptions.MovedError, exceptions.ReadOnlyError)
+"""All but ASK, a MovedError's base: half of the shard's keys would be missing there. It is waited for, not followed."""
 _TEMPORARY_TYPES = (
+    exceptions.AskError,
     exceptions.ClusterDownError,
     exceptions.MasterDownError,
-    exceptions.ReadOnlyError,
     exceptions.TryAgainError,
 )
 

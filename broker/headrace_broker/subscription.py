@@ -16,8 +16,9 @@ import structlog
 from redis.asyncio.client import PubSub
 
 from headrace_broker import keys, record, store
+from headrace_broker._primaries import Primaries, Primary
 from headrace_broker.broker import Broker
-from headrace_broker.errors import JobNotFound, StoreUnavailable
+from headrace_broker.errors import JobNotFound, StoreMoved, StoreUnavailable
 from headrace_broker.job import Progress, Transition
 
 CONFIRM_TIMEOUT = 5.0
@@ -71,7 +72,7 @@ class Subscription:
     """All bells of a process. `run` must be under way for `listen` to work."""
 
     def __init__(self, broker: Broker) -> None:
-        self._feeds = [_Feed(url=broker.url, shard=broker.shard(n)) for n in range(broker.shards)]
+        self._feeds = [_Feed(primaries=broker.primaries, shard=broker.shard(n)) for n in range(broker.shards)]
 
     async def run(self) -> None:
         """Reads for ever, through every outage of the store. Cancel it to stop."""
@@ -111,11 +112,11 @@ class Subscription:
 class _Feed:
     """The connection of one shard: which channels it hears, and which bells hang on each."""
 
-    def __init__(self, *, url: str, shard: keys.Shard) -> None:
+    def __init__(self, *, primaries: Primaries, shard: keys.Shard) -> None:
         self.shard = shard
         self.wake = asyncio.Event()
         self.bells: dict[str, set[Bell]] = defaultdict(set)
-        self._url = url
+        self._primaries = primaries
         self._wake_channel = shard.wake()
         self._pubsub: PubSub | None = None
         self._asked: set[str] = set()  # channels that this connection was asked to subscribe to, and not to leave
@@ -168,22 +169,26 @@ class _Feed:
     async def run(self) -> None:
         pause, lost = _BACKOFF[0], False
         while True:
+            primary: Primary | None = None
             try:
+                primary = await self._primaries.of(self.shard.number)
                 with store.store_errors():
-                    async for _ in self._read():
+                    async for _ in self._read(primary):
                         pause = _BACKOFF[0]
                         if lost:
                             log.info("subscription is back", shard=self.shard.number)
                             lost = False
             except StoreUnavailable as error:
+                if primary is not None:
+                    self._primaries.doubt(primary)
                 if not lost:  # told once for each outage, not at every try
                     log.warning("subscription lost", shard=self.shard.number, error=str(error.__cause__ or error))
                 lost = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF[1])
 
-    async def _read(self) -> AsyncIterator[None]:
-        client = store.reading_client(self._url)
+    async def _read(self, primary: Primary) -> AsyncIterator[None]:
+        client = primary.reading_client()
         try:
             async with client.pubsub() as pubsub:
                 await self._connect_in_time(pubsub)
@@ -200,6 +205,8 @@ class _Feed:
                             raise StoreUnavailable("the subscription has gone silent")
                         await pubsub.ping()
                     await self._unsubscribe_idle(pubsub)
+                    if await self._primaries.of(self.shard.number) is not primary:
+                        raise StoreMoved("another store is the primary of this shard now")
         finally:
             self._pubsub = None
             await client.aclose()
@@ -236,6 +243,8 @@ class _Feed:
                     bell.put(event)
             case "ssubscribe" if channel == self._wake_channel:
                 self.wake.set()
+            case "sunsubscribe" if channel == self._wake_channel:  # which we never leave
+                raise StoreMoved("the store has ended the subscriptions of this shard: its slot has moved")
             case "ssubscribe":
                 for bell in self.bells.get(channel, ()):
                     if bell.confirmed:
