@@ -16,7 +16,7 @@ from headrace.v1.job_service_pb2 import StreamStatusResponse
 from headrace_broker import JobNotFound, Progress, State, StoreUnavailable, Transition
 from headrace_server._render import STATES, job_message, progress_message
 from headrace_server._spans import moment
-from headrace_server.errors import GoingAway, HistoryTrimmed, VersionAhead
+from headrace_server.errors import GoingAway, HistoryRewound, HistoryTrimmed, VersionAhead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,7 +67,7 @@ class Watch:
 
         Raises:
             JobNotFound: there is no such job, or its record has aged out meanwhile.
-            VersionAhead, HistoryTrimmed: the client cannot be told every transition from there on.
+            VersionAhead, HistoryRewound, HistoryTrimmed: the client cannot be told every transition from there on.
             StoreUnavailable: the store did not answer for longer than the pace allows.
         """
         job = await self._broker.get(self._job_id)
@@ -162,6 +162,8 @@ class Watch:
         """What the record knows and the client does not."""
         if job.version < self._told.version:  # also when a failover has set the record back
             raise VersionAhead(after_version=self._told.version, version=job.version)
+        if any(one.version == self._told.version and not _same(one, self._told) for one in job.history):
+            raise HistoryRewound(after_version=self._told.version)
         missed = [one for one in job.history if one.version > self._told.version]
         if len(missed) != job.version - self._told.version:
             raise HistoryTrimmed(after_version=self._told.version, oldest=job.version - len(job.history) + 1)
@@ -210,3 +212,8 @@ class Watch:
             reason=told.reason,
             detail=told.detail,
         )
+
+
+def _same(one: Transition, other: Transition) -> bool:
+    """Whether these are the same step of the same story; a bell and a record cut its detail differently."""
+    return (one.state, one.time_ms) == (other.state, other.time_ms)

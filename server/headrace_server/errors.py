@@ -4,6 +4,7 @@ Refused                  one call is answered with an error
 ├── InvalidRequest   fields that break the contract
 ├── Malformed        bytes that are not the message they should be
 ├── VersionAhead     after_version is greater than the job's version
+├── HistoryRewound   what a watcher was told has never happened: a failover lost it
 ├── HistoryTrimmed   after_version is older than what the record still remembers
 ├── TooManyWatchers  the quota of watchers is used up
 ├── NoSuchMethod     there is no such method
@@ -45,6 +46,16 @@ class VersionAhead(Refused):
         super().__init__(
             f"after_version {after_version} is greater than the job's version, {version}; "
             "leave after_version out to start with a snapshot"
+        )
+
+
+class HistoryRewound(Refused):
+    """A failover has set the record back, and the job went on differently than a watcher was told."""
+
+    def __init__(self, *, after_version: int) -> None:
+        super().__init__(
+            f"version {after_version} is not the one that was told: the store has lost it, and the job went on from an "
+            "earlier one; leave after_version out to start with a snapshot"
         )
 
 

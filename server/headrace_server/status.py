@@ -8,6 +8,7 @@
 | BadPageToken | INVALID_ARGUMENT | BAD_PAGE_TOKEN | BadRequest: page_token |
 | JobNotFound | NOT_FOUND | JOB_NOT_FOUND | ResourceInfo |
 | VersionAhead | OUT_OF_RANGE | VERSION_AHEAD | BadRequest: after_version |
+| HistoryRewound | OUT_OF_RANGE | HISTORY_REWOUND | BadRequest: after_version |
 | HistoryTrimmed | OUT_OF_RANGE | HISTORY_TRIMMED | BadRequest: after_version |
 | StoreUnavailable | UNAVAILABLE | STORE_UNAVAILABLE | RetryInfo |
 | GoingAway | UNAVAILABLE | GOING_AWAY | RetryInfo |
@@ -40,6 +41,7 @@ from headrace_broker import (
 from headrace_server._violations import Violation
 from headrace_server.errors import (
     GoingAway,
+    HistoryRewound,
     HistoryTrimmed,
     InvalidRequest,
     Malformed,
@@ -127,6 +129,10 @@ def _version_ahead(error: VersionAhead, _prefix: str) -> status_pb2.Status:
     return _out_of_range("VERSION_AHEAD", str(error))
 
 
+def _history_rewound(error: HistoryRewound, _prefix: str) -> status_pb2.Status:
+    return _out_of_range("HISTORY_REWOUND", str(error))
+
+
 def _history_trimmed(error: HistoryTrimmed, _prefix: str) -> status_pb2.Status:
     return _out_of_range("HISTORY_TRIMMED", str(error))
 
@@ -176,6 +182,7 @@ _TABLE: tuple[tuple[type[Exception], Callable[..., status_pb2.Status]], ...] = (
     (BadPageToken, _bad_page_token),
     (JobNotFound, _job_not_found),
     (VersionAhead, _version_ahead),
+    (HistoryRewound, _history_rewound),
     (HistoryTrimmed, _history_trimmed),
     (StoreUnavailable, _store_unavailable),
     (GoingAway, _going_away),

@@ -68,6 +68,11 @@ class Proxy:
         for link in self._links:
             link.reset()
 
+    def point_at(self, target: str) -> None:
+        """Passes everything to another target from now on; open connections are reset."""
+        self._target = target
+        self.reset()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
