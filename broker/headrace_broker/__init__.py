@@ -13,7 +13,7 @@ if missing := [name for name in ("pydantic_settings", "redis", "structlog") if f
 
 from headrace_broker._dead_letters import DeadLetters
 from headrace_broker._reader import Delivery
-from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, WorkerInfo
+from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
 from headrace_broker.errors import (
     BadPageToken,
     BrokerError,
@@ -22,6 +22,7 @@ from headrace_broker.errors import (
     StoreFull,
     StoreUnavailable,
     StoreUnfit,
+    WrongState,
 )
 from headrace_broker.group_commit import GroupCommit
 from headrace_broker.job import (
@@ -100,6 +101,7 @@ __all__ = [
     "Reason",
     "Reclaimed",
     "Released",
+    "Renewed",
     "RequestIdReused",
     "Resync",
     "Retried",
@@ -114,6 +116,7 @@ __all__ = [
     "Succeeded",
     "Transition",
     "WorkerInfo",
+    "WrongState",
     "await_store",
     "configure_logging",
     "is_job_id",

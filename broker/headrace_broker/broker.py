@@ -7,11 +7,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
 
 from headrace_broker import keys, record, scripts, store
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
+from headrace_broker._job_control import DETAIL, JobControl
 from headrace_broker._primaries import Primaries
 from headrace_broker._reader import Delivery, Reader
 from headrace_broker.errors import JobNotFound, RequestIdReused, StoreFull, StoreMoved
@@ -24,8 +26,6 @@ FINISH_BATCH = 200
 DUTY_BATCH = 200
 """Jobs that one call of a maintenance script moves."""
 RENEW_BATCH = 500
-DETAIL = 200
-"""Characters of an error that the history keeps."""
 WORKER_TTL_MS = 10 * 60 * 1_000
 """How long a silent worker is remembered."""
 
@@ -44,6 +44,16 @@ class Held:
 
     job_id: str
     token: str
+
+
+class Renewed(IntEnum):
+    """What became of a lease at its renewal; false where it is lost."""
+
+    LOST = 0
+    """It belongs to someone else by now, or the job has ended."""
+    KEPT = 1
+    CANCELLED = 2
+    """It is kept; but the job is to be cancelled, so stop its handler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +88,7 @@ class Reclaimed:
     held_ms: int = 0
 
 
-class Broker:
+class Broker(JobControl):
     """Everything that headrace does in Valkey or Redis. Belongs to one event loop; any number of tasks may share it.
 
     All methods raise StoreUnavailable when the store cannot answer (then they may be repeated), and StoreFull when it
@@ -299,9 +309,9 @@ class Broker:
         await asyncio.gather(*(finish_in(shard, indexes) for shard, indexes in by_shard.items()))
         return answers
 
-    async def renew(self, *, worker: WorkerInfo, held: Sequence[Held]) -> list[bool]:
-        """Renews leases, and says that the worker lives. False for each lease that is lost."""
-        answers = [False] * len(held)
+    async def renew(self, *, worker: WorkerInfo, held: Sequence[Held]) -> list[Renewed]:
+        """Renews leases, and says that the worker lives."""
+        answers = [Renewed.LOST] * len(held)
         by_shard = self._by_shard(hold.job_id for hold in held)
         by_shard.setdefault(0, [])  # the heartbeat is kept in the first shard
         info = json.dumps(asdict(worker))
@@ -310,8 +320,8 @@ class Broker:
                 says = info if shard == 0 and n == 0 else ""
                 arguments = [value for i in chunk for value in (held[i].job_id, held[i].token)]
                 reply = await self._run("renew", shard, worker.worker_id, says, WORKER_TTL_MS, *arguments)
-                for i, kept in zip(chunk, reply, strict=True):
-                    answers[i] = bool(kept)
+                for i, number in zip(chunk, reply, strict=True):
+                    answers[i] = Renewed(number)
         return answers
 
     async def report_progress(self, job_id: str, token: str, *, fraction: float, message: str) -> bool:

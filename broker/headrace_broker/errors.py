@@ -3,6 +3,7 @@
 BrokerError
 ├── JobNotFound          no such job: never stored, or its record has aged out
 ├── RequestIdReused      the request_id already stands for another job
+├── WrongState           the job is not in a state in which this can be done
 ├── BadPageToken         the page token is not one of ours, or belongs to another query
 ├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
 │   └── StoreMoved       it has refused: another one is the primary of this shard now
@@ -32,6 +33,16 @@ class RequestIdReused(BrokerError):
         super().__init__(f"request_id {request_id!r} already stands for job {job_id}, which differs from this one")
         self.request_id = request_id
         self.job_id = job_id
+
+
+class WrongState(BrokerError):
+    """What was asked for cannot be done to a job in its state. Nothing was changed. `verb` as in «be cancelled»."""
+
+    def __init__(self, job_id: str, state: str, verb: str) -> None:
+        super().__init__(f"job {job_id} is {state}, and cannot be {verb}")
+        self.job_id = job_id
+        self.state = state
+        self.verb = verb
 
 
 class BadPageToken(BrokerError):

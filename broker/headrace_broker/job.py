@@ -69,6 +69,7 @@ class Reason(StrEnum):
     SNOOZED = "SNOOZED"
     DISCARDED = "DISCARDED"
     REQUEUED = "REQUEUED"
+    REQUESTED = "REQUESTED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,8 @@ class Transition:
     attempt: int = 0
     reason: str = ""
     detail: str = ""
-    """The worker for PROCESSING, the first 200 characters of the error for RETRYING and FAILED."""
+    """The worker for PROCESSING, the first 200 characters of the error for RETRYING and FAILED, who asked and why for
+    CANCELLED."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,8 @@ class Job:
     due_time_ms: int | None = None
     start_time_ms: int | None = None
     finish_time_ms: int | None = None
+    cancel_time_ms: int | None = None
+    """When it was asked to cancel the job while it ran."""
     failure: Failure | None = None
     progress: Progress | None = None
     result: bytes | None = None

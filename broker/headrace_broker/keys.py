@@ -86,6 +86,10 @@ class Shard:
         """Channel: the transitions of one job."""
         return f"{self.tag}event:{job_id}"
 
+    def orders(self, worker: str) -> str:
+        """Channel: what a worker is to look at now. One word and a job's id, such as `cancel <id>`; the record says."""
+        return f"{self.tag}orders:{worker}"
+
     def wake(self) -> str:
         """Channel: a job came to the head of a schedule."""
         return f"{self.tag}wake"

@@ -1,7 +1,7 @@
 """How a job is written down: the fields of its hash, to and from the values of job.py.
 
 The scripts own the fields that change (`state`, `version`, `attempt`, `history`, …); this module owns the packed ones:
-`spec` (JSON, defaults left out), `error` (JSON), `progress` and the lines of `history`.
+`spec` (JSON, defaults left out), `error` (JSON), `progress`, `cancel` and the lines of `history`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RETRY_FIELDS = ("max_attempts", "initial_backoff_ms", "max_backoff_ms", "multip
 
 BASIC_FIELDS = (
     "spec", "queue", "priority", "state", "version", "created", "attempt", "crashes", "token", "worker", "due",
-    "started", "finished", "expires", "retention", "error", "errored", "progress", "history",
+    "started", "finished", "cancel", "expires", "retention", "error", "errored", "progress", "history",
 )  # fmt: skip
 """Fields of a record without content and result: what lists show."""
 
@@ -139,6 +139,7 @@ def decode_job(job_id: str, record: Mapping[str, bytes | None]) -> Job:
         due_time_ms=number("due"),
         start_time_ms=number("started"),
         finish_time_ms=number("finished"),
+        cancel_time_ms=int(cancel.partition("|")[0]) if (cancel := text("cancel")) else None,
         failure=None if error is None else decode_failure(error, time_ms=number("errored") or 0),
         progress=decode_progress(text("progress")),
         result=record.get("result"),

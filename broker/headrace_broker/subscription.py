@@ -71,8 +71,14 @@ class Bell:
 class Subscription:
     """All bells of a process. `run` must be under way for `listen` to work."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._feeds = [_Feed(primaries=broker.primaries, shard=broker.shard(n)) for n in range(broker.shards)]
+    def __init__(self, broker: Broker, *, worker: str = "") -> None:
+        """`worker` is the one whose orders are to be heard, if any."""
+        self.orders = asyncio.Event()
+        """Set when this worker was told to look at its jobs, or such a word may have been missed."""
+        self._feeds = [
+            _Feed(primaries=broker.primaries, shard=broker.shard(n), worker=worker, orders=self.orders)
+            for n in range(broker.shards)
+        ]
 
     async def run(self) -> None:
         """Reads for ever, through every outage of the store. Cancel it to stop."""
@@ -112,12 +118,15 @@ class Subscription:
 class _Feed:
     """The connection of one shard: which channels it hears, and which bells hang on each."""
 
-    def __init__(self, *, primaries: Primaries, shard: keys.Shard) -> None:
+    def __init__(self, *, primaries: Primaries, shard: keys.Shard, worker: str, orders: asyncio.Event) -> None:
         self.shard = shard
         self.wake = asyncio.Event()
         self.bells: dict[str, set[Bell]] = defaultdict(set)
         self._primaries = primaries
-        self._wake_channel = shard.wake()
+        self._signals = {shard.wake(): self.wake}
+        """Channels of which no word matters, only that there was one; heard as long as there is a connection."""
+        if worker:
+            self._signals[shard.orders(worker)] = orders
         self._pubsub: PubSub | None = None
         self._asked: set[str] = set()  # channels that this connection was asked to subscribe to, and not to leave
         self._confirmed: dict[str, asyncio.Event] = {}
@@ -226,7 +235,8 @@ class _Feed:
             self._confirmed = {channel: self._confirmed.get(channel, asyncio.Event()) for channel in self.bells}
             for confirmed in self._confirmed.values():
                 confirmed.clear()
-            await pubsub.ssubscribe(self._wake_channel)
+            for channel in self._signals:
+                await pubsub.ssubscribe(channel)
             self._asked = set(self._confirmed)
             for channel in tuple(self._asked):  # listeners may come meanwhile: they ask for themselves
                 await pubsub.ssubscribe(channel)
@@ -235,15 +245,13 @@ class _Feed:
     def _hear(self, message: dict[str, object]) -> None:
         channel = message["channel"].decode() if isinstance(message["channel"], bytes) else ""
         match message["type"]:
-            case "smessage" if channel == self._wake_channel:
-                self.wake.set()
+            case "smessage" | "ssubscribe" if channel in self._signals:
+                self._signals[channel].set()
             case "smessage":
                 event = _decode(message["data"])  # type: ignore[arg-type]  # bytes, for want of decode_responses
                 for bell in self.bells.get(channel, ()):
                     bell.put(event)
-            case "ssubscribe" if channel == self._wake_channel:
-                self.wake.set()
-            case "sunsubscribe" if channel == self._wake_channel:  # which we never leave
+            case "sunsubscribe" if channel in self._signals:  # which we never leave
                 raise StoreMoved("the store has ended the subscriptions of this shard: its slot has moved")
             case "ssubscribe":
                 for bell in self.bells.get(channel, ()):

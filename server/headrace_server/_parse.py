@@ -81,13 +81,19 @@ def parse_batch(request: BatchEnqueueRequest) -> None:
 
 def parse_job_id(job_id: str) -> str:
     """The id in the spelling of the store: upper case. Raises InvalidRequest."""
-    found = job_id.upper()
     bad = Violations()
-    if not job_id:
-        bad.add("job_id", "is required")
-    elif not _JOB_ID.fullmatch(found):
-        bad.add("job_id", f"must be 26 characters of Crockford base32; got {shown(job_id)}")
+    found = checked_job_id("job_id", job_id, bad)
     bad.check()
+    return found
+
+
+def checked_job_id(field: str, job_id: str, bad: Violations) -> str:
+    """The id in the spelling of the store: upper case. One that is none is noted in `bad`."""
+    found = job_id.upper()
+    if not job_id:
+        bad.add(field, "is required")
+    elif not _JOB_ID.fullmatch(found):
+        bad.add(field, f"must be 26 characters of Crockford base32; got {shown(job_id)}")
     return found
 
 

@@ -84,6 +84,7 @@ def _set_times(message: job_pb2.Job, job: Job) -> None:
         (message.start_time, job.start_time_ms),
         (message.finish_time, job.finish_time_ms),
         (message.expire_time, job.spec.expire_time_ms),
+        (message.cancel_request_time, job.cancel_time_ms),
     ):
         if ms is not None:
             field.CopyFrom(moment(ms))

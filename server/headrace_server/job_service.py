@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 
 from headrace.v1 import job_service_pb2, job_service_pb2_grpc
 from headrace_broker import GroupCommit
-from headrace_server import _parse, _render
+from headrace_server import _parse, _parse_verbs, _render
 from headrace_server._page import fitting_page
 from headrace_server._watch import Pace, Watch
 from headrace_server.errors import InvalidRequest
@@ -108,6 +108,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Return one page of dead letters."""
         page_size = _parse.parse_list(request)
         return await fitting_page(self._broker, queue=request.queue, page_size=page_size, page_token=request.page_token)
+
+    async def CancelJob(  # noqa: N802  the contract's name
+        self, request: job_service_pb2.CancelJobRequest, _context: Context
+    ) -> job_service_pb2.CancelJobResponse:
+        """Cancel one job."""
+        job_id, reason = _parse_verbs.parse_cancel(request)
+        job = await self._broker.cancel(job_id, reason=reason)
+        return job_service_pb2.CancelJobResponse(job=_render.listed_message(job))
 
     async def aclose(self) -> None:
         """Return when every job that was accepted is stored, or its caller told that it is not."""

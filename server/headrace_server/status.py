@@ -7,6 +7,7 @@
 | RequestIdReused | INVALID_ARGUMENT | REQUEST_ID_REUSED | BadRequest: request_id |
 | BadPageToken | INVALID_ARGUMENT | BAD_PAGE_TOKEN | BadRequest: page_token |
 | JobNotFound | NOT_FOUND | JOB_NOT_FOUND | ResourceInfo |
+| WrongState | FAILED_PRECONDITION | WRONG_STATE | PreconditionFailure |
 | VersionAhead | OUT_OF_RANGE | VERSION_AHEAD | BadRequest: after_version |
 | HistoryRewound | OUT_OF_RANGE | HISTORY_REWOUND | BadRequest: after_version |
 | HistoryTrimmed | OUT_OF_RANGE | HISTORY_TRIMMED | BadRequest: after_version |
@@ -37,6 +38,7 @@ from headrace_broker import (
     StoreFull,
     StoreUnavailable,
     StoreUnfit,
+    WrongState,
 )
 from headrace_server._violations import Violation
 from headrace_server.errors import (
@@ -125,6 +127,14 @@ def _job_not_found(error: JobNotFound, _prefix: str) -> status_pb2.Status:
     return _status(code_pb2.NOT_FOUND, "JOB_NOT_FOUND", problem, resource, metadata={"job_id": error.job_id})
 
 
+def _wrong_state(error: WrongState, _prefix: str) -> status_pb2.Status:
+    violation = ("JOB_STATE", error.job_id, f"a job that is {error.state} cannot be {error.verb}")
+    metadata = {"job_id": error.job_id, "state": error.state}
+    return _status(
+        code_pb2.FAILED_PRECONDITION, "WRONG_STATE", str(error), _precondition(*violation), metadata=metadata
+    )
+
+
 def _version_ahead(error: VersionAhead, _prefix: str) -> status_pb2.Status:
     return _out_of_range("VERSION_AHEAD", str(error))
 
@@ -157,13 +167,7 @@ def _too_many_watchers(error: TooManyWatchers, _prefix: str) -> status_pb2.Statu
 
 def _store_unfit(_error: StoreUnfit, _prefix: str) -> status_pb2.Status:
     problem = "the store is set up in a way that would lose jobs; the server's log says what to change"
-    failure = error_details_pb2.PreconditionFailure(
-        violations=[
-            error_details_pb2.PreconditionFailure.Violation(
-                type="STORE_SETUP", subject="headrace/store", description=problem
-            )
-        ]
-    )
+    failure = _precondition("STORE_SETUP", "headrace/store", problem)
     return _status(code_pb2.FAILED_PRECONDITION, "STORE_UNFIT", problem, failure)
 
 
@@ -181,6 +185,7 @@ _TABLE: tuple[tuple[type[Exception], Callable[..., status_pb2.Status]], ...] = (
     (RequestIdReused, _request_id_reused),
     (BadPageToken, _bad_page_token),
     (JobNotFound, _job_not_found),
+    (WrongState, _wrong_state),
     (VersionAhead, _version_ahead),
     (HistoryRewound, _history_rewound),
     (HistoryTrimmed, _history_trimmed),
@@ -209,6 +214,11 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
             for one in violations[:MAX_VIOLATIONS]
         ]
     )
+
+
+def _precondition(kind: str, subject: str, problem: str) -> error_details_pb2.PreconditionFailure:
+    violation = error_details_pb2.PreconditionFailure.Violation(type=kind, subject=subject, description=problem)
+    return error_details_pb2.PreconditionFailure(violations=[violation])
 
 
 def _retry(seconds: int) -> error_details_pb2.RetryInfo:

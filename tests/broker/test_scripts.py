@@ -7,8 +7,8 @@ import pytest
 
 from broker.audit import patterns
 from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, finish, make_due, make_expired, now_ms
-from broker.state import A, B, C, D, all_keys, new
-from headrace_broker import Broker, Failed, Finished, Held, Succeeded
+from broker.state import A, B, C, D, all_keys, ident, new
+from headrace_broker import Broker, Failed, Finished, Held, State, Succeeded
 from headrace_broker.job import DAY, HOUR
 from headrace_broker.scripts import PRELUDE, load, names, source
 
@@ -38,7 +38,8 @@ def body(name: str) -> str:
 def test_there_are_scripts() -> None:
     """The package ships the scripts of this room."""
     assert NAMES == [
-        "claim", "depart", "enqueue", "expire", "finish", "forget", "progress", "promote", "reclaim", "renew", "trim",
+        "cancel", "claim", "depart", "enqueue", "expire", "finish", "forget", "progress", "promote", "reclaim",
+        "renew", "trim",
     ]  # fmt: skip
 
 
@@ -145,6 +146,8 @@ async def exercise(broker: Broker, *, expire_time_ms: int) -> None:
     assert await broker.depart(worker="w9", queues=["default"]) == 0
     assert (await broker.dead_letters()).total == 1
     await broker.enqueue([new("e", delay_ms=HOUR)])
+    await broker.enqueue([new("f")])
+    assert (await broker.cancel(ident("f"))).state is State.CANCELLED
 
 
 async def test_scripts_that_the_store_has_forgotten_are_taught_again(spare_broker: Broker) -> None:

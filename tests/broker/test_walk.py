@@ -26,11 +26,13 @@ from headrace_broker import (
     Priority,
     Reclaimed,
     Released,
+    Renewed,
     Retried,
     Snoozed,
     State,
     Succeeded,
     Transition,
+    WrongState,
 )
 from headrace_broker.job import HOUR, MAX_CRASHES
 
@@ -59,6 +61,8 @@ class Model:
     expired: bool = False
     is_off_the_list: bool = False
     """Whether `expire` has seen it running after its time."""
+    cancel: bool = False
+    """Whether it was asked to cancel it while it ran."""
 
     def to(self, state: State) -> None:
         """Makes one transition."""
@@ -158,6 +162,9 @@ class Walk:
         assert await self.broker.finish(finishes) == words  # law 3
 
     def _finished(self, name: str, job: Model, outcome: Outcome) -> None:
+        if job.cancel and not isinstance(outcome, Succeeded):
+            job.to(State.CANCELLED)
+            return
         match outcome:
             case Succeeded():
                 job.to(State.SUCCEEDED)
@@ -193,7 +200,8 @@ class Walk:
         """Renews some leases, held and lost."""
         names = self.some(*State)
         held = [Held(job_id=ident(name), token=self.jobs[name].token) for name in names]
-        expected = [self.jobs[name].state is State.PROCESSING for name in names]
+        running = [self.jobs[name] for name in names]
+        expected = [Renewed(int(job.state is State.PROCESSING) * (1 + job.cancel)) for job in running]
         assert await self.broker.renew(worker=WORKER, held=held) == expected
 
     async def report(self) -> None:
@@ -213,13 +221,17 @@ class Walk:
             key = self.broker.shard(0).ready("default", priority)
             order += [fields[b"j"].decode() for _, fields in await self.broker.redis.xrange(key)]
         done = await self.broker.reclaim(shard=0, queues=["default"])
-        dead = 0
+        dead = cancelled = 0
         for name in sorted(names, key=lambda name: order.index(ident(name))):
             job = self.jobs[name]
-            job.crashes += 1
-            job.attempt -= 1
             job.old_tokens.append(job.token)
             job.token = ""
+            if job.cancel:
+                cancelled += 1
+                job.to(State.CANCELLED)
+                continue
+            job.crashes += 1
+            job.attempt -= 1
             if job.crashes > MAX_CRASHES:
                 dead += 1
                 job.to(State.FAILED)
@@ -228,7 +240,20 @@ class Walk:
             else:
                 job.to(State.QUEUED)
                 self.lines[Priority.HIGH].append(name)
-        assert done == Reclaimed(requeued=len(names) - dead, dead=dead)
+        assert done == Reclaimed(requeued=len(names) - dead - cancelled, dead=dead)
+
+    async def cancel(self) -> None:
+        """Cancels jobs in all states, some of them twice."""
+        for name in self.some(*State):
+            job = self.jobs[name]
+            if job.state in LIVE - {State.PROCESSING}:
+                job.to(State.CANCELLED)
+            job.cancel |= job.state is State.PROCESSING
+            if job.state.is_terminal and job.state is not State.CANCELLED:
+                with pytest.raises(WrongState):
+                    await self.broker.cancel(ident(name))
+            else:
+                assert (await self.broker.cancel(ident(name))).version == job.version
 
     async def expire(self) -> None:
         """Lets the time of some jobs pass; half of the time their end is left to claim and promote."""
@@ -269,7 +294,7 @@ async def test_a_walk(store_broker: Broker, heard: Hearing, seed: int) -> None:
     await heard.of(*(ident(name) for name in NAMES))
     moves: list[Callable[[], Awaitable[None]]] = [
         walk.enqueue, walk.claim, walk.claim, walk.finish, walk.finish, walk.promote, walk.renew, walk.report,
-        walk.reclaim, walk.expire,
+        walk.reclaim, walk.expire, walk.cancel,
     ]  # fmt: skip
     for _ in range(STEPS):
         await walk.dice.choice(moves)()

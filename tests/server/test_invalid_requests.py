@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headrace.v1.job_pb2 import JobSpec, RetryPolicy
 from headrace.v1.job_service_pb2 import (
     BatchEnqueueRequest,
+    CancelJobRequest,
     EnqueueRequest,
     GetJobRequest,
     ListDLQRequest,
@@ -242,6 +243,20 @@ OTHERS = {
         "after_version",
         "must not be negative; got -1",
     ),
+    "cancel without id": ("CancelJob", CancelJobRequest(), "job_id", "is required"),
+    "cancel a bad id": ("CancelJob", CancelJobRequest(job_id="*" * 26), "job_id", "Crockford"),
+    "cancel for a long reason": (
+        "CancelJob",
+        CancelJobRequest(job_id=UNKNOWN_ID, reason="r" * 201),
+        "reason",
+        "at most 200 characters; got 201",
+    ),
+    "cancel for a reason of two lines": (
+        "CancelJob",
+        CancelJobRequest(job_id=UNKNOWN_ID, reason="a\nb"),
+        "reason",
+        r"control characters; got 'a\nb'",
+    ),
     "list a bad queue": ("ListDLQ", ListDLQRequest(queue="a b"), "queue", "got 'a b'"),
     "list a negative page": ("ListDLQ", ListDLQRequest(page_size=-1), "page_size", "must not be negative; got -1"),
 }
@@ -304,13 +319,14 @@ async def test_nothing_is_stored_for_a_bad_item_of_a_batch(stub: JobServiceStub)
     assert (await stub.GetJob(GetJobRequest(job_id=results[3].job.job_id))).job.queue == "other"
 
 
-@pytest.mark.parametrize("method", ["GetJob", "StreamStatus"])
+OF_ONE_JOB = {"GetJob": GetJobRequest, "StreamStatus": StreamStatusRequest, "CancelJob": CancelJobRequest}
+
+
+@pytest.mark.parametrize("method", OF_ONE_JOB)
 async def test_unknown_job(stub: JobServiceStub, method: str):
     """A job that is not there is NOT_FOUND with a ResourceInfo, before any message."""
-    if method == "GetJob":
-        answer = await refused(stub.GetJob(GetJobRequest(job_id=UNKNOWN_ID.lower())))
-    else:
-        answer = await refused(stub.StreamStatus(StreamStatusRequest(job_id=UNKNOWN_ID)).read())
+    call = getattr(stub, method)(OF_ONE_JOB[method](job_id=UNKNOWN_ID.lower()))
+    answer = await refused(call.read() if method == "StreamStatus" else call)
     assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
     resource = answer.details["resource_info"]
     assert (resource.resource_type, resource.resource_name) == ("headrace.v1.Job", UNKNOWN_ID)

@@ -89,6 +89,7 @@ def test_every_field_of_the_record():
         due_time_ms=2_002,
         start_time_ms=3_003,
         finish_time_ms=4_004,
+        cancel_time_ms=3_900,
         failure=house.Failure(
             reason="HANDLER_ERROR", error_type="E", message="m", stack_trace="s", time_ms=4_000, attempt=2
         ),

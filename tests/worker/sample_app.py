@@ -77,6 +77,24 @@ def hang_process(work: Work) -> None:
     threading.Event().wait()
 
 
+@worker.handler("polite.process", process=True)
+def polite_process(work: Work, ctx: Context) -> str:
+    """Stops at a place of its own choice when its job is cancelled."""
+    note(work, "begin")
+    while not ctx.wait_cancelled(30):
+        continue
+    note(work, "cleaned")
+    ctx.raise_if_cancelled()
+    return "never"
+
+
+@worker.handler("stubborn.process", process=True)
+def stubborn_process(work: Work) -> None:
+    """Hangs for ever in a process, without a time limit."""
+    note(work, "begin")
+    threading.Event().wait()
+
+
 @worker.handler("pid.process", process=True)
 def pid_process() -> int:
     """Says in which process it runs."""

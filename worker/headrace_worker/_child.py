@@ -17,6 +17,9 @@ from headrace_worker._handler import Handler, Recipe
 from headrace_worker._invoke import invoke
 from headrace_worker.context import Context
 
+ASK = signal.SIGUSR1
+"""Sent to the process to say that its job is cancelled. It gets no other job after that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs:
@@ -62,6 +65,9 @@ def main(pipe: Connection, logs: Logs) -> None:
     os.setsid()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _number, _frame: None)  # not SIG_IGN, which processes started here would inherit
+    cancelled = threading.Event()
+    # Set by a thread: this one may hold the event's lock when the signal comes.
+    signal.signal(ASK, lambda _number, _frame: threading.Thread(target=cancelled.set, daemon=True).start())
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     configure_logging(log_format=logs.format, log_level=logs.level)
     while True:
@@ -69,10 +75,10 @@ def main(pipe: Connection, logs: Logs) -> None:
             packed = pipe.recv_bytes()
         except EOFError:
             return
-        pipe.send(Ended(outcome=_serve(packed, pipe)))
+        pipe.send(Ended(outcome=_serve(packed, pipe, cancelled)))
 
 
-def _serve(packed: bytes, pipe: Connection) -> Outcome:
+def _serve(packed: bytes, pipe: Connection, cancelled: threading.Event) -> Outcome:
     task: Task = pickle.loads(packed)  # noqa: S301  written by the process that started this one
     job = task.job
     try:
@@ -83,7 +89,7 @@ def _serve(packed: bytes, pipe: Connection) -> Outcome:
     def report(fraction: float, message: str) -> None:
         pipe.send(Reported(fraction=fraction, message=message))
 
-    context = Context(job=job, report=report, cancelled=threading.Event())
+    context = Context(job=job, report=report, cancelled=cancelled)
     pipe.send(Started())
     return invoke(handler, job, context, limit=task.limit)
 

@@ -73,7 +73,7 @@ def stopped(job: ClaimedJob, stop: Stop, outcome: Outcome | None, *, limit_ms: i
     """The handler was stopped, and ended with `outcome` (None: not yet, or by the stop itself). None: write nothing.
 
     Of a handler that was stopped for no fault of its own, an end that it reached all the same counts; an error does
-    not, for it is likely the stop's.
+    not, for it is likely the stop's. A job that is given back because it was to be cancelled ends there.
     """
     match stop:
         case Stop.TIMEOUT:
@@ -83,7 +83,7 @@ def stopped(job: ClaimedJob, stop: Stop, outcome: Outcome | None, *, limit_ms: i
             )
         case Stop.LOST:
             return None
-        case Stop.SHUTDOWN | Stop.FENCED:
+        case Stop.SHUTDOWN | Stop.FENCED | Stop.CANCELLED:
             return outcome if isinstance(outcome, Succeeded | Snoozed | Discarded) else Released()
 
 

@@ -11,9 +11,9 @@ from headrace_worker import _decide
 from headrace_worker._handler import Handler, Kind
 from headrace_worker._invoke import invoke
 from headrace_worker._payload import BadPayload
-from headrace_worker._processes import Processes
+from headrace_worker._processes import Conversation, Processes
 from headrace_worker._progress import Progress
-from headrace_worker._run import Run
+from headrace_worker._run import Run, Stop
 from headrace_worker._threads import Threads
 from headrace_worker.context import Context, JobCancelled
 
@@ -119,7 +119,7 @@ class Executor:
                 started=functools.partial(loop.call_soon_threadsafe, _start_clock, run, handler),
                 report=functools.partial(self._report, run, loop),
             )
-            run.interrupt = conversation.kill
+            run.interrupt = functools.partial(_stop_process, run, conversation)
             return await self._threads.call(conversation).future
 
     def _context(self, run: Run) -> Context:
@@ -138,6 +138,14 @@ def _start_clock(run: Run, handler: Handler) -> None:
     """The attempt's time runs from now: the shorter one of the job's limit and the handler's."""
     mine, theirs = handler.timeout_ms, run.job.spec.attempt_timeout_ms
     run.start_clock(mine if theirs is None or (mine is not None and mine < theirs) else theirs)
+
+
+def _stop_process(run: Run, conversation: Conversation) -> None:
+    """Kills the process; at a cancellation it is asked first, and killed at the second call, when its grace is over."""
+    if run.stop is Stop.CANCELLED:
+        conversation.ask()
+    else:
+        conversation.kill()
 
 
 def _cancel(run: Run) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headrace_broker import Broker, Held, StoreFull, StoreUnavailable, WorkerInfo
+from headrace_broker import Broker, Held, Renewed, StoreFull, StoreUnavailable, WorkerInfo
 from headrace_worker._outage import Outage
 from headrace_worker._run import Run, Stop
 from headrace_worker._threads import leave_signals_to_the_main_thread
@@ -19,6 +19,10 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("headrace_worker
 
 LONGEST_SILENCE = 60.0
 """Seconds between two signs of life, however long the lease: without them a worker is taken for gone."""
+GATHER = 0.05
+"""Seconds that a hurried renewal waits for other reasons to hurry."""
+AGAIN = 0.5
+"""Seconds after a hurried renewal until the next one: a job may be ours by a claim whose reply was under way."""
 _JOIN_PATIENCE = 10.0
 
 
@@ -26,7 +30,8 @@ class LeaseKeeper:
     """Renews all leases, and gives the worker's sign of life, at a third of the lease.
 
     A lease that could not be renewed is given up a sixth before its end, by this machine's monotonic clock: its job
-    is stopped before another worker may start it. `on_stop` is called on the event loop that called `start`.
+    is stopped before another worker may start it. A renewal also tells which jobs are to be cancelled. `on_stop` is
+    called on the event loop that called `start`.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="lease-keeper", daemon=True)
 
     def start(self) -> None:
@@ -54,14 +60,21 @@ class LeaseKeeper:
         self._workers_loop = asyncio.get_running_loop()
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Has all leases renewed now, since one of the jobs may have been cancelled. Safe to call from any thread."""
+        self._tell(self._hurried)
+
     async def stop(self) -> None:
         """Ends the thread, and waits for it. Safe to call twice, and before the start."""
         self._stopping.set()
-        if self._loop is not None and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # its loop is closed already
-                self._loop.call_soon_threadsafe(self._wake.set)
+        self._tell(self._wake)
         if self._workers_loop is not None:
             await asyncio.to_thread(self._thread.join, _JOIN_PATIENCE)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        if self._loop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(event.set)
 
     def _main(self) -> None:
         leave_signals_to_the_main_thread()
@@ -92,6 +105,7 @@ class LeaseKeeper:
     async def _renew_forever(self, broker: Broker) -> None:
         lease = broker.lease_ms / 1000
         outage = Outage(role="lease keeper", longest=min(1.0, lease / 12))
+        pause = usual = min(lease / 3, LONGEST_SILENCE)
         while True:
             try:
                 async with asyncio.timeout(lease / 4):
@@ -100,7 +114,19 @@ class LeaseKeeper:
                 await outage.pause(error)
             else:
                 outage.over()
-                await asyncio.sleep(min(lease / 3, LONGEST_SILENCE))
+                hurried = await self._rest(pause)
+                pause = min(AGAIN, usual) if hurried else usual
+
+    async def _rest(self, seconds: float) -> bool:
+        """Waits until the next renewal. True where it was hurried."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        except TimeoutError:
+            return False
+        await asyncio.sleep(GATHER)
+        self._hurried.clear()
+        return True
 
     async def renew(self, broker: Broker) -> None:
         """Renews all leases once."""
@@ -109,11 +135,13 @@ class LeaseKeeper:
         kept = await broker.renew(
             worker=self._info, held=[Held(job_id=run.job.job_id, token=run.job.token) for run in runs]
         )
-        for run, is_kept in zip(runs, kept, strict=True):
-            if is_kept:
-                run.leased_until = now + broker.lease_ms / 1000
-            else:
+        for run, renewed in zip(runs, kept, strict=True):
+            if renewed is Renewed.LOST:
                 self._call(self._on_stop, run, Stop.LOST)
+                continue
+            run.leased_until = now + broker.lease_ms / 1000
+            if renewed is Renewed.CANCELLED and run.stop is None:
+                self._call(self._on_stop, run, Stop.CANCELLED)
 
     async def _fence_forever(self, lease: float) -> None:
         while True:

@@ -50,6 +50,11 @@ class Child:
         except ProcessLookupError:  # it has not made its own group yet
             self._process.kill()
 
+    def ask(self) -> None:
+        """Asks the handler to stop: its context says that the job is cancelled."""
+        if self._process.pid is not None and self._process.is_alive():
+            os.kill(self._process.pid, _child.ASK)
+
     def close(self) -> None:
         """Kills the process, and waits until it is gone."""
         self.kill()
@@ -75,7 +80,7 @@ class Child:
 
 
 class Conversation:
-    """One job in one process. Called in a thread; `kill` may be called from any other."""
+    """One job in one process. Called in a thread; `ask` and `kill` may be called from any other."""
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class Conversation:
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._killed = False
+        self._asked = False
 
     def __call__(self) -> Outcome:
         """Runs the job, and returns how it ended. Raises JobCancelled when the process was killed on purpose."""
@@ -109,7 +115,16 @@ class Conversation:
         finally:
             with self._lock:
                 self._child = None
-            self._pool.put_back(child, used_up=self._killed)
+            self._pool.put_back(child, used_up=self._killed or self._asked)
+
+    def ask(self) -> None:
+        """Asks the handler to stop; kills the process where it has been asked before, or has not begun."""
+        with self._lock:
+            if self._child is not None and not self._asked:
+                self._asked = True
+                self._child.ask()
+                return
+        self.kill()
 
     def kill(self) -> None:
         """Kills the process, now or as soon as it is there."""

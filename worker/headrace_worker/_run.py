@@ -24,6 +24,8 @@ class Stop(Enum):
 
     TIMEOUT = auto()
     """Its time is up: a failed attempt."""
+    CANCELLED = auto()
+    """Someone asked to cancel the job: the store makes that of whatever end is written, but for a success."""
     SHUTDOWN = auto()
     """The worker shuts down: the job is given back."""
     FENCED = auto()

@@ -52,6 +52,8 @@ class Runs:
         run.mark_stopped(stop)
         if stop in (Stop.LOST, Stop.FENCED):
             log.warning("lease lost" if stop is Stop.LOST else "lease not renewed in time", **_names(run))
+        elif stop is Stop.CANCELLED:
+            log.info("cancelled on request", **_names(run))
         if not run.entered:
             return
         self._spawn(self._see_off(run), name=f"stop {run.job.job_id}")

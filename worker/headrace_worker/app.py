@@ -88,7 +88,7 @@ class App:
             on_stop=self._runs.stop,
             on_death=self._fail,
         )
-        self._subscription = Subscription(self._broker)
+        self._subscription = Subscription(self._broker, worker=self.info.worker_id)
         self._maintenance = Maintenance(
             self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY_MS)
         )
@@ -121,6 +121,7 @@ class App:
         self._lease.start()
         self._duties = [
             self._supervise(self._subscription.run(), name="subscription"),
+            self._supervise(self._heed_orders(), name="orders"),
             self._supervise(self._maintenance.run(), name="maintenance"),
         ]
         self._claiming = [
@@ -133,6 +134,14 @@ class App:
             concurrency=self.info.concurrency,
             handlers=self._types,
         )
+
+    async def _heed_orders(self) -> None:
+        """Looks at once which running jobs are to be cancelled; a word that is lost is told by the next renewal."""
+        orders = self._subscription.orders
+        while True:
+            await orders.wait()
+            orders.clear()
+            self._lease.hurry()
 
     async def _drain(self, grace: float) -> None:
         """Stop claiming, give the unstarted back, let the running ones finish, cancel the rest, write, leave."""

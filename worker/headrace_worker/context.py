@@ -109,10 +109,12 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True once the job is being stopped: its time is up, its lease is lost, or the worker shuts down.
+        """True once the job is being stopped: someone cancelled it, its time is up, its lease is lost, or the worker
+        shuts down.
 
         `async` handlers are cancelled then, threads get a JobCancelled at their next line of Python, and processes are
-        killed; this is for those that would rather stop at a place of their own choice.
+        killed, after a second where the job was cancelled; this is for those that would rather stop at a place of
+        their own choice.
         """
         return self._cancelled.is_set()
 

@@ -54,7 +54,7 @@ end
 
 local FIELDS = {
   'state', 'version', 'queue', 'priority', 'attempt', 'created', 'history', 'token', 'entry', 'crashes',
-  'expires', 'retention', 'started', 'lease', 'due', 'worker',
+  'expires', 'retention', 'started', 'lease', 'due', 'worker', 'cancel',
 }
 -- Reads what the transitions need of a record; nil where there is none, or where its key is no hash: one broken record
 -- must not keep all others from moving.
@@ -65,7 +65,7 @@ local function load(id)
     id = id, state = f[1], version = tonumber(f[2]), queue = f[3], priority = f[4] or 'normal',
     attempt = tonumber(f[5] or 0), created = tonumber(f[6]), history = f[7], token = f[8], entry = f[9],
     crashes = tonumber(f[10] or 0), expires = tonumber(f[11] or nil), retention = tonumber(f[12]),
-    started = f[13], lease = tonumber(f[14] or nil), due = f[15], worker = f[16],
+    started = f[13], lease = tonumber(f[14] or nil), due = f[15], worker = f[16], cancel = f[17],
   }
 end
 
@@ -180,4 +180,9 @@ end
 local function lapse(job)
   redis.call('ZREM', due_key(job.queue), job.id)
   finish(job, job.started and 'FAILED' or 'EXPIRED', job.started and 'EXPIRED' or '', '', {})
+end
+
+-- Ends a job that was asked to be cancelled while it ran; `cancel` holds 'time|who asked, and why'.
+local function cancel_running(job, fields)
+  finish(job, 'CANCELLED', 'REQUESTED', string.sub(job.cancel, string.find(job.cancel, '|', 1, true) + 1), fields)
 end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Writes how attempts ended: PROCESSING → SUCCEEDED, RETRYING, FAILED, QUEUED (given back), SCHEDULED (snoozed), CANCELLED (discarded).
 -- Each outcome counts only under the token of the current claim. One that is written already is reported as written.
+-- A job that was asked to be cancelled while it ran is not run again: any end but succeeded and discarded is CANCELLED.
 -- KEYS[1]  '{namespace:shard}:queues'
 -- ARGV     for each outcome 7 values: id, token, kind, reason, detail, and two that depend on the kind:
 --          succeeded: content type ('' where there is no result), result; retried: delay in ms, failure (JSON)
@@ -45,6 +46,11 @@ local WRITE = {
   released = released, snoozed = snoozed, discarded = discarded,
 }
 
+local function cancelled(job, _, _, _, failure)
+  cancel_running(job, failure ~= '' and {'error', failure, 'errored', NOW} or {})
+end
+local FINAL = {succeeded = true, discarded = true}
+
 local jobs = {}
 for i = 1, #ARGV, WIDTH do
   local job = load(ARGV[i])
@@ -61,7 +67,8 @@ for i = 1, #ARGV, WIDTH do
   else
     if job.state == 'PROCESSING' then
       local key, entry = claimed_at(job)
-      WRITE[kind](job, reason, detail, word, data)
+      local write = (job.cancel and not FINAL[kind]) and cancelled or WRITE[kind]
+      write(job, reason, detail, word, data)
       drop(key, entry)
     end
     reply[#reply + 1] = 'WRITTEN'

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Takes jobs from workers whose lease ran out: PROCESSING → QUEUED at the front, or FAILED after too many crashes.
+-- Takes jobs from workers whose lease ran out: PROCESSING → QUEUED at the front, or FAILED after too many crashes, or
+-- CANCELLED where that was asked for.
 -- From its second crash on a job waits for a random time first (SCHEDULED): jobs that crash together would be claimed
 -- together again, and the one among them that kills its workers would take all the others to the dead letters with it.
 -- Entries that were delivered and never claimed go back to the front as well.
@@ -32,8 +33,9 @@ local function apart(job)
 end
 
 local function crash(job)
-  job.crashes = job.crashes + 1
   redis.call('HDEL', job_key(job.id), 'token')
+  if job.cancel then return cancel_running(job, {}) end
+  job.crashes = job.crashes + 1
   job.attempt = job.attempt - 1
   if job.crashes > MAX_CRASHES then
     dead = dead + 1

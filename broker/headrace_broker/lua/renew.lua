@@ -5,7 +5,8 @@
 -- ARGV[2]  what the worker says of itself (JSON), '' to leave its entry alone
 -- ARGV[3]  how long that entry is kept, in ms
 -- ARGV     for each job 2 values: id, token
--- Reply    for each job 1, or 0 where the lease belongs to someone else by now or the job has ended
+-- Reply    for each job 1, or 0 where the lease belongs to someone else by now or the job has ended, or 2 where it is
+--          renewed and the job is to be cancelled
 local WORKER = ARGV[1]
 
 local held = {}
@@ -28,7 +29,7 @@ for i = 4, #ARGV, 2 do
     local key, entry = claimed_at(held[i])
     ensure_group(key)
     redis.call('XCLAIM', key, 'workers', WORKER, 0, entry, 'JUSTID')
-    reply[#reply + 1] = 1
+    reply[#reply + 1] = held[i].cancel and 2 or 1
   else
     reply[#reply + 1] = 0
   end

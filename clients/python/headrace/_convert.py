@@ -173,6 +173,7 @@ def job_from(pb: job_pb2.Job) -> Job:
         start_time=time_from(pb, "start_time"),
         finish_time=time_from(pb, "finish_time"),
         expire_time=time_from(pb, "expire_time"),
+        cancel_request_time=time_from(pb, "cancel_request_time"),
         attempt=pb.attempt,
         crash_count=pb.crash_count,
         attempt_timeout=_duration_from(pb, "attempt_timeout"),

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from headrace import _convert, errors
+from headrace._async_verbs import AsyncVerbs
 from headrace._batch import Entry, enqueue_all
 from headrace._channel import Connection, resolve_target
 from headrace._coalesce import Coalescer
@@ -66,8 +67,12 @@ class AsyncJobHandle:
         """What the handler returned, once it has; see `AsyncClient.result`."""
         return await self.client.result(self.job_id, timeout=timeout)
 
+    async def cancel(self, *, reason: str = "") -> Job:
+        """Cancel the job; see `AsyncClient.cancel`."""
+        return await self.client.cancel(self.job_id, reason=reason)
 
-class AsyncClient:
+
+class AsyncClient(AsyncVerbs):
     """Enqueues jobs and tells what becomes of them. Safe to use from many tasks of one event loop.
 
     Connects on first use. Use it as an async context manager, or `await client.close()` in the end.

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from headrace._background import BackgroundLoop
+from headrace._sync_verbs import SyncVerbs
 from headrace.aio import AsyncClient, AsyncJobHandle
 from headrace.errors import ClientClosed, EnqueueError
 from headrace.models import (
@@ -51,8 +52,12 @@ class JobHandle:
         """What the handler returned, once it has; see `Client.result`."""
         return self.client.result(self.job_id, timeout=timeout)
 
+    def cancel(self, *, reason: str = "") -> Job:
+        """Cancel the job; see `Client.cancel`."""
+        return self.client.cancel(self.job_id, reason=reason)
 
-class Client:
+
+class Client(SyncVerbs):
     """Enqueues jobs and tells what becomes of them. Safe to use from many threads.
 
     Connects on first use. Use it as a context manager, or call `close` in the end; a script that forgets both still

@@ -131,9 +131,10 @@ class Transition:
     time: datetime | None
     attempt: int
     reason: str
-    """Why, where the state alone does not say it: LEASE_LOST, RELEASED, SNOOZED, or the reason of a Failure."""
+    """Why, where the state alone does not say it: LEASE_LOST, RELEASED, SNOOZED, REQUEUED, DISCARDED, REQUESTED, or the
+    reason of a Failure."""
     detail: str
-    """The worker that claimed the job, or the first 200 characters of the error."""
+    """The worker that claimed the job, who asked to cancel it, or the first 200 characters of the error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,8 @@ class Job:
     """When the latest attempt started."""
     finish_time: datetime | None
     expire_time: datetime | None
+    cancel_request_time: datetime | None
+    """When it was asked to cancel the job while it ran."""
     attempt: int
     """Attempts so far, the running one included."""
     crash_count: int

@@ -37,6 +37,7 @@ def of_job(job: Job) -> dict[str, Any]:
         "start_time": _time(job.start_time),
         "finish_time": _time(job.finish_time),
         "expire_time": _time(job.expire_time),
+        "cancel_request_time": _time(job.cancel_request_time),
         "attempt": job.attempt,
         "crash_count": job.crash_count,
         "attempt_timeout": _seconds(job.attempt_timeout),

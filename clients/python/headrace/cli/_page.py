@@ -145,6 +145,7 @@ def _facts(job: Job) -> Iterable[tuple[str, str | Text]]:
     yield "started", _moment(job.start_time)
     yield "finished", _moment(job.finish_time)
     yield "expires", _moment(job.expire_time)
+    yield "cancel asked", _moment(job.cancel_request_time)
     yield "time limit", _span(job.attempt_timeout)
     yield "kept for", _span(job.retention)
     yield "worker", job.worker

@@ -63,6 +63,11 @@ class JobServiceStub(object):
                 request_serializer=headrace_dot_v1_dot_job__service__pb2.ListDLQRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_job__service__pb2.ListDLQResponse.FromString,
                 _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/headrace.v1.JobService/CancelJob',
+                request_serializer=headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -107,6 +112,15 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelJob(self, request, context):
+        """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
+        the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
+        A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -134,6 +148,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListDLQ,
                     request_deserializer=headrace_dot_v1_dot_job__service__pb2.ListDLQRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_job__service__pb2.ListDLQResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +294,33 @@ class JobService(object):
             '/headrace.v1.JobService/ListDLQ',
             headrace_dot_v1_dot_job__service__pb2.ListDLQRequest.SerializeToString,
             headrace_dot_v1_dot_job__service__pb2.ListDLQResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.JobService/CancelJob',
+            headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+            headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,11 @@ class JobServiceStub:
     """Tells every step of one job, live: first where it is, then each transition, until it has ended."""
     ListDLQ: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListDLQRequest, _job_service_pb2.ListDLQResponse]
     """Lists the jobs that failed for good, newest first."""
+    CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
+    """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
+    the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
+    A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -67,6 +72,11 @@ class JobServiceAsyncStub(JobServiceStub):
     """Tells every step of one job, live: first where it is, then each transition, until it has ended."""
     ListDLQ: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListDLQRequest, _job_service_pb2.ListDLQResponse]  # type: ignore[assignment]
     """Lists the jobs that failed for good, newest first."""
+    CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
+    """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
+    the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
+    A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes jobs from producers, and tells anyone who asks what becomes of them.
@@ -114,5 +124,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListDLQResponse, _abc.Awaitable[_job_service_pb2.ListDLQResponse]]:
         """Lists the jobs that failed for good, newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelJob(
+        self,
+        request: _job_service_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
+        """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
+        the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
+        A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
