@@ -14,7 +14,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # Pins for the build backend too, which pip installs apart (older releases of pip read the first, newer ones the second).
 PINNED = PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt"
 
-.PHONY: help setup demo test test-compose chaos soak mutants check fmt lint proto proto-check up down constraints
+.PHONY: help setup demo test test-compose chaos soak rolling mutants check fmt lint proto proto-check up down constraints
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ chaos: setup ## hurt a whole headrace for a minute, and check that it kept its p
 
 soak: setup ## the same for longer (MINUTES=20)
 	@$(CHAOS) --seconds $$(( $(or $(MINUTES),20) * 60 )) $(ARGS)
+
+rolling: setup ## restart every process in its turn, under load (TIMES=20): no caller may notice
+	@$(CHAOS) --rolling $(or $(TIMES),20) $(ARGS)
 
 mutants: setup ## break headrace on purpose, one fault at a time, and see that each is caught
 	@PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos.mutants $(ARGS)

@@ -24,12 +24,15 @@ from chaos.checker import check
 from chaos.checker.history import read
 from chaos.nemesis import Nemesis
 from chaos.report import show
+from chaos.shim import compiler
 from chaos.stage import LEASE, Stage
+from chaos.witness import Witness
 
+SECONDS = 60.0
 CALM_LEASE = 10.0
 """Seconds of a lease where nothing may run twice, though the machine be slow at times."""
-QUIET_WITHIN = 40.0
-"""Seconds that the backlog may take to drain after everything is healed and the last round of jobs is sent."""
+STANDSTILL = 40.0
+"""Seconds in which the backlog must get smaller, after everything is healed and the last round of jobs is sent."""
 LOAD_PATIENCE = 240.0
 
 console = Console(stderr=False)
@@ -49,29 +52,44 @@ def main() -> int:
         console.print(f"the files are kept in {directory}", soft_wrap=True, highlight=False)
     else:
         shutil.rmtree(directory)
+    if violations:
+        console.print(f"the same plan again: {_again(options, seed)}", soft_wrap=True, highlight=False, markup=False)
     return 1 if violations else 0
+
+
+def _again(options: argparse.Namespace, seed: int) -> str:
+    if options.rolling:
+        return f"make rolling TIMES={options.rolling} SEED={seed}"
+    only = " ".join(f"--only '{kind}'" for kind in options.only)
+    words = [f"--seconds {options.seconds:g}" if options.seconds != SECONDS else "", only]
+    more = " ".join(filter(None, [*words, "--calm" if options.calm else ""]))
+    return f"make chaos SEED={seed}" + (f' ARGS="{more}"' if more else "")
 
 
 async def run(options: argparse.Namespace, seed: int, directory: Path) -> None:
     """The run itself. Leaves its files in the directory."""
     machines = {"workers": options.workers, "servers": options.servers}
-    faults = [] if options.calm else plan.draw(seed=seed, seconds=options.seconds, only=options.only, **machines)
-    lease = CALM_LEASE if options.calm else LEASE
-    names = {"lease": lease, "rate": options.rate, "seed": seed, **machines}
-    ran: dict[str, Any] = {"seed": seed, "lease_ms": int(lease * 1_000), "faults": bool(faults)}
+    lease = CALM_LEASE if options.calm or options.rolling else LEASE
+    faults = _plan(options, seed)
+    names = {"lease": lease, "rate": options.rate, "seed": seed, "gentle": options.rolling > 0, **machines}
+    ran: dict[str, Any] = {"seed": seed, "lease_ms": int(lease * 1_000), "faults": bool(faults) or options.rolling > 0}
+    ran |= {"rolling": options.rolling}
     async with Stage(directory=directory, **names) as stage:
         started = time.monotonic()
         load = await stage.begin_load()
         nemesis = Nemesis(stage)
-        clock = asyncio.create_task(nemesis.watch_the_clock(), name="clock")
+        notes = await _witnesses(stage)
         async with asyncio.TaskGroup() as group:
             group.create_task(nemesis.run(faults), name="nemesis")
-            group.create_task(asyncio.sleep(options.seconds), name="the run's time")
+            group.create_task(nemesis.roll(options.rolling), name="rolling restarts")
+            if not options.rolling:
+                group.create_task(asyncio.sleep(options.seconds), name="the run's time")
         await _heal(stage, nemesis)
         ran |= {"healed_ms": time.time() * 1_000}
         console.print(f"healed after {time.monotonic() - started:.0f} s; waiting until all is quiet")
         ran |= {"quiet": await _settle(stage, load)}
-        clock.cancel()
+        for note in notes:
+            note.cancel()
         await _write_store(stage)
         if ran["quiet"]:
             ran |= {"burst_ms": time.time() * 1_000, "held": await leaks.measure(stage)}
@@ -81,6 +99,22 @@ async def run(options: argparse.Namespace, seed: int, directory: Path) -> None:
         stage.keep_store_log()
 
 
+def _plan(options: argparse.Namespace, seed: int) -> list[plan.Planned]:
+    if options.calm or options.rolling:
+        return []
+    lacking = [] if compiler() else [kind.name for kind in plan.KINDS if kind.shim]
+    if lacking:
+        console.print(f"there is no C compiler here, so these faults are left out: {', '.join(lacking)}")
+    machines = {"workers": options.workers, "servers": options.servers}
+    return plan.draw(seed=seed, seconds=options.seconds, only=options.only, lacking=lacking, **machines)
+
+
+async def _witnesses(stage: Stage) -> list[asyncio.Task[None]]:
+    witness = Witness(stage)
+    looks = {"clock": witness.watch_the_clock(), "store": witness.watch_the_store()}
+    return [asyncio.create_task(look, name=f"watch the {name}") for name, look in looks.items()]
+
+
 async def _heal(stage: Stage, nemesis: Nemesis) -> None:
     await nemesis.relieve_memory()
     for link in stage.links.values():
@@ -88,13 +122,15 @@ async def _heal(stage: Stage, nemesis: Nemesis) -> None:
 
 
 async def _settle(stage: Stage, load: Any) -> bool:
-    """Ends the load, and waits for the backlog. False: it did not drain in time."""
+    """Ends the load, and waits for the backlog. False: it stopped getting smaller before it was gone."""
     async with load.lock:
         code = await asyncio.to_thread(load.process.stop, within=LOAD_PATIENCE)
         load.expected_end = code == 0
         await load.bury(stage.directory / "logs")
-    deadline = time.monotonic() + QUIET_WITHIN
-    while await scan.unfinished(stage.broker):
+    least, deadline = sys.maxsize, 0.0
+    while left := await scan.unfinished(stage.broker):
+        if left < least:
+            least, deadline = left, time.monotonic() + STANDSTILL
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(0.1)
@@ -117,7 +153,12 @@ def _write(path: Path, content: Any) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, help="the plan of faults; default: a random one, which is printed")
-    parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="how long faults are injected (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rolling", type=int, default=0, help="in place of faults: restart each process in its turn, so many times"
+    )
     parser.add_argument("--rate", type=float, default=100, help="jobs a second (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=3, help="worker processes (default: %(default)s)")
     parser.add_argument("--servers", type=int, default=2, help="server processes (default: %(default)s)")

@@ -16,6 +16,7 @@ from chaos.good_history import (
     STORE,
     T,
     run,
+    steps,
 )
 
 
@@ -83,6 +84,16 @@ def without(name: str) -> History:
     return with_store(records={key: value for key, value in RECORDS.items() if key != name})
 
 
+def with_link(worker: str) -> History:
+    """Returns the good history with a fault of a worker's link, in place of the killed worker."""
+    return replace(GOOD, faults=(replace(GOOD.faults[0], kind="cut", target=f"{worker} to store", pid=-1),))
+
+
+def rolled(history: History = GOOD) -> History:
+    """Returns a history as one of rolling restarts."""
+    return replace(history, settings=replace(history.settings, rolling=1))
+
+
 def twin() -> History:
     """Returns the good history with one job stored twice."""
     double = replace(RECORDS[PLAIN], job_id="DOUBLE")
@@ -97,6 +108,15 @@ def shifted(told: tuple[Step, ...], version: int, **changes: object) -> tuple[St
     )
 
 
+CRASHED_TWICE = steps(
+    ("QUEUED", 0, 0, "", ""),
+    ("PROCESSING", 10, 1, "", "w-11-ab"),
+    ("QUEUED", 1_100, 0, "LEASE_LOST", "w-11-ab"),
+    ("PROCESSING", 1_110, 1, "", "w-12-cd"),
+    ("QUEUED", 2_200, 0, "LEASE_LOST", "w-12-cd"),
+    ("PROCESSING", 2_210, 1, "", "w-12-cd"),
+    ("SUCCEEDED", 2_220, 1, "", ""),
+)
 SNAPSHOT, SECOND, LAST = ("SNAPSHOT", 1, "QUEUED"), ("TRANSITION", 2, "PROCESSING"), ("TRANSITION", 3, "SUCCEEDED")
 PENDING = Entry(queue="alpha", priority="normal", entry="1-1", job_id=PLAIN, consumer="w-11-ab")
 BAD: dict[str, tuple[str, History]] = {
@@ -136,6 +156,27 @@ BAD: dict[str, tuple[str, History]] = {
         "I7",
         replace(GOOD, faults=(replace(GOOD.faults[0], pid=12),)),
     ),
+    "a lease lost while its worker drained": (
+        "I7",
+        replace(GOOD, faults=(replace(GOOD.faults[0], kind="stop worker"),)),
+    ),
+    "a lease lost through a fault that may cost none": (
+        "I7",
+        replace(GOOD, faults=(replace(GOOD.faults[0], kind="flush scripts", target="store", pid=0),)),
+    ),
+    "a lease lost through a fault that began after the renewal that was missed": (
+        "I7",
+        replace(GOOD, faults=(replace(GOOD.faults[0], start_ms=T + 700, end_ms=T + 1_090),)),
+    ),
+    "a lease lost through a fault of another worker's link": ("I7", with_link("worker-1")),
+    "a dead worker's job that was taken from it too late": (
+        "I7",
+        with_steps(LOST, *LOST_STEPS[:2], *(replace(step, at_ms=step.at_ms + 1_000) for step in LOST_STEPS[2:])),
+    ),
+    "a job given back by a worker that nobody stopped": (
+        "I7",
+        with_steps(LOST, *shifted(LOST_STEPS, 3, reason="RELEASED", at_ms=T + 1_000)),
+    ),
     "a lease lost long after the fault": (
         "I7",
         replace(GOOD, faults=(replace(GOOD.faults[0], start_ms=T - 9_000, end_ms=T - 8_000),)),
@@ -145,6 +186,8 @@ BAD: dict[str, tuple[str, History]] = {
         with_steps(PLAIN, *PLAIN_STEPS, Step(version=4, state="QUEUED", at_ms=T + 40)),
     ),
     "a job that ran without being queued": ("I8", with_steps(PLAIN, *shifted(PLAIN_STEPS, 1, state="SCHEDULED"))),
+    "a job that waited after its first crash": ("I8", with_steps(LOST, *shifted(LOST_STEPS, 3, state="SCHEDULED"))),
+    "a job that crashed twice and did not wait": ("I8", with_steps(LOST, *CRASHED_TWICE)),
     "a state that its history does not end with": ("I8", with_record(PLAIN, state="CANCELLED")),
     "a life that began in the middle": ("I8", with_steps(PLAIN, *shifted(PLAIN_STEPS, 1, state="RETRYING"))),
     "an attempt burned by a crash": ("I9", with_record(LOST, attempt=2)),
@@ -224,5 +267,7 @@ BAD: dict[str, tuple[str, History]] = {
     "a consumer more than before": ("I15", holding(consumers=3)),
     "connections that pile up": ("I18", holding(connections=40)),
     "files that pile up": ("I18", holding(**{"files of worker-1": 60})),
+    "a call that a rolling restart made fail": ("R1", rolled()),
+    "an attempt that a rolling restart burned": ("R2", rolled()),
     "a payload in a log": ("I22", with_process(1, leaks=("canary",))),
 }

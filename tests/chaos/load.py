@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chaos.mix import Request, draw
+from chaos.mix import Request, draw, draw_gentle
 from headrace import (
     AsyncClient,
     AsyncJobHandle,
@@ -38,6 +38,10 @@ SETTLE = 40.0
 WATCHERS_SETTLE = 75.0
 """The same for watchers: it takes 35 s to find out that a stream was swallowed."""
 LAST_ROUND = 400
+POISON_EVERY = 20.0
+"""Seconds between two jobs that kill their worker: each of them costs four workers."""
+PATIENCE = 4.0
+"""Seconds that a call may take: shorter than many a fault, so that its caller is left not knowing."""
 BATCH = 200
 
 
@@ -56,11 +60,15 @@ class Log:
 class Load:
     """All producers and watchers of this process."""
 
-    def __init__(self, *, clients: Sequence[AsyncClient], log: Log, rng: random.Random, rate: float) -> None:
+    def __init__(
+        self, *, clients: Sequence[AsyncClient], log: Log, rng: random.Random, rate: float, gentle: bool = False
+    ) -> None:
+        """`gentle`: jobs that succeed at their first attempt, and nothing else."""
         self._clients = clients
         self._log = log
         self._rng = rng
         self._rate = rate
+        self._gentle = gentle
         self._names = itertools.count(1)
         self._unanswered: dict[str, Request] = {}
         self._recent: list[Request] = []
@@ -85,7 +93,7 @@ class Load:
             async with asyncio.timeout(SETTLE):
                 while self._unanswered:
                     await asyncio.gather(*(self._enqueue(one) for one in list(self._unanswered.values())))
-                last = [draw(self._rng, self._name(), kind="sleeps") for _ in range(LAST_ROUND)]
+                last = [self._draw("sleeps") for _ in range(LAST_ROUND)]
                 await asyncio.gather(*(self._enqueue(one) for one in last))
         await self._done(self._calling, within=SETTLE)
         await self._done(self._watching, within=WATCHERS_SETTLE)
@@ -102,17 +110,30 @@ class Load:
         """Mostly a new job; at times many at once, a repetition, another job under a known name, or poison."""
         chance = self._rng.random()
         if chance < 0.02:
-            await self._enqueue_many([draw(self._rng, self._name()) for _ in range(self._rng.randrange(2, 20))])
+            await self._enqueue_many([self._draw() for _ in range(self._rng.randrange(2, 20))])
         elif chance < 0.06 and self._recent:
             await self._enqueue(self._rng.choice(self._recent))
         elif chance < 0.08 and self._recent:
             await self._enqueue(self._rng.choice(self._recent).forged("b"))
         elif chance < 0.09:
-            twin = draw(self._rng, self._name())
+            twin = self._draw()
             await asyncio.gather(self._enqueue(twin), self._enqueue(twin), self._enqueue(twin.forged("b")))
         else:
-            poison = self._rng.random() < 4 / (60 * self._rate)
-            await self._enqueue(draw(self._rng, self._name(), kind="poison" if poison else ""))
+            await self._enqueue(self._draw())
+
+    async def poison(self) -> None:
+        """Sends a job now and then that takes its worker with it, until it is told to stop."""
+        while not self._gentle and not await self._stops_within(POISON_EVERY):
+            self._spawn(self._enqueue(self._draw("poison")), self._calling)
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        return self.stopping.is_set()
+
+    def _draw(self, kind: str = "") -> Request:
+        return draw_gentle(self._rng, self._name()) if self._gentle else draw(self._rng, self._name(), kind=kind)
 
     def _name(self) -> str:
         return f"request-{next(self._names)}"
@@ -221,17 +242,20 @@ async def main() -> None:
     parser.add_argument("--rate", type=float, default=150, help="moves a second")
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="the file to write the history to")
     parser.add_argument("--burst", type=int, default=0, help="only send this many short-lived jobs, and wait for them")
+    parser.add_argument("--gentle", action="store_true", help="only jobs that succeed at their first attempt")
     options = parser.parse_args()
     if options.burst:
         async with AsyncClient(options.target[0]) as client:
             await burst(client, jobs=options.burst, rng=random.Random(options.seed))
         print("load done", flush=True)  # noqa: T201
         return
-    clients = [AsyncClient(target, timeout=4, reconnect_timeout=60) for target in options.target for _ in range(2)]
-    load = Load(clients=clients, log=Log(options.log), rng=random.Random(options.seed), rate=options.rate)
+    patience = {} if options.gentle else {"timeout": PATIENCE, "reconnect_timeout": 60.0}
+    clients = [AsyncClient(target, **patience) for target in options.target for _ in range(2)]
+    rng = random.Random(options.seed)
+    load = Load(clients=clients, log=Log(options.log), rng=rng, rate=options.rate, gentle=options.gentle)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.stopping.set)
     print("load ready", flush=True)  # noqa: T201  the line that its starter waits for
-    await load.produce()
+    await asyncio.gather(load.produce(), load.poison())
     await load.settle()
     for client in clients:
         await client.close()

@@ -18,6 +18,9 @@ SHARES = {
 }  # fmt: skip
 """How often each type comes. Poison is not drawn: each such job costs four workers, so producers send a few by hand."""
 
+GENTLE = ("quick", "sleeps", "thread", "process", "snoozes")
+"""Types that succeed at their first attempt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -92,3 +95,9 @@ def _timing(rng: random.Random, kind: str, labels: dict[str, str], options: dict
     if kind != "poison" and rng.random() < 0.04:
         soon = rng.choice((0.3, 1.0, 3.0))
         options["expire_time"] = datetime.now(UTC) + timedelta(seconds=soon)
+
+
+def draw_gentle(rng: random.Random, request_id: str) -> Request:
+    """Returns a job that succeeds at its first attempt, however long it waits."""
+    one = draw(rng, request_id, kind=rng.choice(GENTLE))
+    return replace(one, options={name: value for name, value in one.options.items() if name != "expire_time"})

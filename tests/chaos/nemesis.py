@@ -7,11 +7,11 @@ import json
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from redis.exceptions import RedisError
 
-from chaos.checker.history import STALL
 from chaos.mix import QUEUES
 from chaos.plan import Planned
 from chaos.stage import Life, Stage
@@ -24,8 +24,11 @@ STORE_PATIENCE = 10.0
 SQUEEZE = 30_000
 """Bytes that a store whose memory is squeezed may still take."""
 
-STALL_STEP = 0.02
-STALL_MARGIN = 0.1
+CLOCK_MIDDLE = 600
+"""Seconds that are taken from the planned amount: clocks are wrong in both directions."""
+
+NO_PROCESS = -1
+"""For faults of a link: its target names the process behind it, whatever pid that has at the time."""
 
 Fault = Callable[[Planned], Coroutine[None, None, None]]
 
@@ -45,6 +48,9 @@ class Nemesis:
         "flush scripts": "_flush_scripts",
         "kill connections": "_kill_connections",
         "destroy groups": "_destroy_groups",
+        "slow disk": "_slow_disk",
+        "shift clock": "_shift_clock",
+        "rolling restart": "_roll",
         "fill memory": "_fill_memory",
         "delay": "_delay",
         "lose replies": "_lose_replies",
@@ -67,14 +73,6 @@ class Nemesis:
                 fault: Fault = getattr(self, self.KNOWN[planned.kind])
                 group.create_task(self._guarded(fault, planned), name=planned.kind)
 
-    async def watch_the_clock(self) -> None:
-        """Notes when this process, through which all connections pass, got no turn for a while."""
-        while True:
-            before = time.time()
-            await asyncio.sleep(STALL_STEP)
-            if time.time() - before > STALL_STEP + STALL_MARGIN:
-                self._note(Planned(at=0, kind=STALL, target="proxy"), pid=0, start=before)
-
     @staticmethod
     async def _guarded(fault: Fault, planned: Planned) -> None:
         try:
@@ -83,9 +81,10 @@ class Nemesis:
             error.add_note(f"while the nemesis did: {planned}")
             raise
 
-    def _note(self, planned: Planned, *, pid: int, start: float) -> None:
-        end = time.time() * 1_000
-        row = {"kind": planned.kind, "target": planned.target, "pid": pid, "start_ms": start * 1_000, "end_ms": end}
+    def _note(self, planned: Planned, *, pid: int, start: float, end: float = 0.0) -> None:
+        """`end` 0: now."""
+        until = (end or time.time()) * 1_000
+        row = {"kind": planned.kind, "target": planned.target, "pid": pid, "start_ms": start * 1_000, "end_ms": until}
         self._log.write(json.dumps(row) + "\n")
 
     async def _kill(self, planned: Planned) -> None:
@@ -95,10 +94,29 @@ class Nemesis:
             assert process is not None
             life.expected_end = True
             await asyncio.to_thread(process.kill)
+            self._note(planned, pid=pid, start=start)
             await life.bury(self._stage.directory / "logs")
             await asyncio.sleep(planned.seconds)
             await life.begin()
-            self._note(planned, pid=pid, start=start)
+
+    async def roll(self, times: int) -> None:
+        """Restarts everything, the store too, one process after the other, as a deployment does; so many times."""
+        for _ in range(times):
+            planned = Planned(at=0, kind="rolling restart", target="all")
+            await self._roll(planned)
+            await self._roll_store(planned)
+
+    async def _roll(self, planned: Planned) -> None:
+        for name, life in self._stage.lives.items():
+            if life.rolls:
+                await self._stop(replace(planned, target=name))
+
+    async def _roll_store(self, planned: Planned) -> None:
+        async with self._stage.store_in_hand():
+            start = time.time()
+            await asyncio.to_thread(self._stage.store.process.stop, within=30)
+            await asyncio.to_thread(self._stage.store.start_again)
+            self._note(replace(planned, target="store"), pid=0, start=start)
 
     async def _stop(self, planned: Planned) -> None:
         """As a deployment does: told to stop, waited for, started again."""
@@ -107,10 +125,10 @@ class Nemesis:
             pid, start, process = life.pid, time.time(), life.process
             assert process is not None
             life.expected_end = await self._drained(life)
+            self._note(planned, pid=pid, start=start)
             await life.bury(self._stage.directory / "logs")
             await asyncio.sleep(planned.seconds)
             await life.begin()
-            self._note(planned, pid=pid, start=start)
 
     @staticmethod
     async def _drained(life: Life) -> bool:
@@ -131,7 +149,7 @@ class Nemesis:
             self._note(planned, pid=pid, start=start)
 
     async def _kill_store(self, planned: Planned) -> None:
-        async with self._stage.store_lock:
+        async with self._stage.store_in_hand():
             start = time.time()
             await asyncio.to_thread(self._stage.store.kill)
             await asyncio.sleep(planned.seconds)
@@ -139,7 +157,7 @@ class Nemesis:
             self._note(planned, pid=0, start=start)
 
     async def _pause_store(self, planned: Planned) -> None:
-        async with self._stage.store_lock:
+        async with self._stage.store_in_hand():
             start = time.time()
             self._stage.store.process.signal(signal.SIGSTOP)
             try:
@@ -147,6 +165,25 @@ class Nemesis:
             finally:
                 self._stage.store.process.signal(signal.SIGCONT)
             self._note(planned, pid=0, start=start)
+
+    async def _slow_disk(self, planned: Planned) -> None:
+        async with self._stage.store_in_hand():
+            start, shim = time.time(), self._stage.shims["store"]
+            shim.slow_disk(planned.amount / 1_000)
+            try:
+                await asyncio.sleep(planned.seconds)
+            finally:
+                shim.slow_disk(0)
+            self._note(planned, pid=0, start=start)
+
+    async def _shift_clock(self, planned: Planned) -> None:
+        start, shim = time.time(), self._stage.shims[planned.target]
+        shim.shift_clock(planned.amount - CLOCK_MIDDLE)
+        try:
+            await asyncio.sleep(planned.seconds)
+        finally:
+            shim.shift_clock(0)
+        self._note(planned, pid=self._stage.lives[planned.target].last_pid, start=start)
 
     async def _flush_scripts(self, planned: Planned) -> None:
         start = time.time()
@@ -193,7 +230,8 @@ class Nemesis:
         return None
 
     async def _delay(self, planned: Planned) -> None:
-        await self._misbehave(planned, Mode(delay=planned.amount / 1_000))
+        """What is under way at its end comes late, too: there and back."""
+        await self._misbehave(planned, Mode(delay=planned.amount / 1_000), lasting=2 * planned.amount / 1_000)
 
     async def _lose_replies(self, planned: Planned) -> None:
         await self._misbehave(planned, Mode(lose_replies=True))
@@ -207,20 +245,15 @@ class Nemesis:
     async def _reset(self, planned: Planned) -> None:
         start = time.time()
         self._stage.links[planned.target].reset()
-        self._note(planned, pid=self._pid_behind(planned.target), start=start)
+        self._note(planned, pid=NO_PROCESS, start=start)
 
-    async def _misbehave(self, planned: Planned, mode: Mode) -> None:
+    async def _misbehave(self, planned: Planned, mode: Mode, *, lasting: float = 0.0) -> None:
         link = self._stage.links[planned.target]
-        start, pid = time.time(), self._pid_behind(planned.target)
+        start = time.time()
         link.mode = mode
         try:
             await asyncio.sleep(planned.seconds)
         finally:
             if link.mode is mode:  # else another fault has begun on this link, and goes on
                 link.pass_on()
-        self._note(planned, pid=pid, start=start)
-
-    def _pid_behind(self, link: str) -> int:
-        """Returns the process whose link to the store this is; -1: a link of the clients, which costs no lease."""
-        life = self._stage.lives.get(link.removesuffix(" to store"))
-        return life.process.pid if life is not None and life.process is not None else -1
+        self._note(planned, pid=NO_PROCESS, start=start, end=time.time() + lasting)

@@ -28,7 +28,7 @@ Length = Callable[[random.Random], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of fault. `targets`: worker, server, store, or any of the links between two of them."""
+    """One kind of fault. `targets`: worker, server, store, any of the links between two of them, or all processes."""
 
     name: str
     targets: str
@@ -36,6 +36,8 @@ class Kind:
     shortest: float = 0.0
     longest: float = 0.0
     most: int = 0
+    shim: bool = False
+    """Whether it needs a C compiler."""
 
 
 KINDS = (
@@ -50,6 +52,9 @@ KINDS = (
     Kind(name="flush scripts", targets="store", weight=4),
     Kind(name="kill connections", targets="store", weight=3),
     Kind(name="destroy groups", targets="store", weight=2),
+    Kind(name="slow disk", targets="store", weight=2, shortest=0.5, longest=2.0, most=1_500, shim=True),
+    Kind(name="shift clock", targets="worker", weight=2, shortest=1.0, longest=4.0, most=1_200, shim=True),
+    Kind(name="rolling restart", targets="all", weight=2),
     Kind(name="fill memory", targets="store", weight=2, shortest=0.5, longest=2.0),
     Kind(name="delay", targets="link", weight=3, shortest=0.5, longest=2.5, most=400),
     Kind(name="lose replies", targets="link", weight=5, shortest=0.2, longest=1.0),
@@ -59,17 +64,21 @@ KINDS = (
 )
 
 
-def draw(*, seed: int, seconds: float, workers: int, servers: int, only: Sequence[str] = ()) -> list[Planned]:
-    """Returns the plan for a run of `seconds`, in the order of its times; of these kinds alone, where some are given.
+def draw(
+    *, seed: int, seconds: float, workers: int, servers: int, only: Sequence[str] = (), lacking: Sequence[str] = ()
+) -> list[Planned]:
+    """Returns the plan for a run of `seconds`, in the order of its times; of these kinds alone, where some are given,
+    and without those that this machine lacks the means for.
 
     Kinds are dealt like cards, so that each comes in its turn, and as often as its weight says.
     """
-    kinds = [kind for kind in KINDS if not only or kind.name in only]
+    kinds = [kind for kind in KINDS if (not only or kind.name in only) and kind.name not in lacking]
     rng = random.Random(seed)
     names = {
         "worker": [f"worker-{n}" for n in range(workers)],
         "server": [f"server-{n}" for n in range(servers)],
         "store": ["store"],
+        "all": ["all"],
     }
     names["link"] = [f"{one} to store" for one in names["worker"] + names["server"]]
     names["link"] += [f"clients to {one}" for one in names["server"]]

@@ -39,7 +39,7 @@ def show(history: History, violations: list[Violation], console: Console) -> Non
 def _show_violations(history: History, violations: list[Violation], console: Console) -> None:
     by_kind = Counter(violation.invariant for violation in violations)
     for violation in violations[:SHOWN]:
-        console.print(str(violation), markup=False, highlight=False)
+        console.print(str(violation), markup=False, highlight=False, soft_wrap=True)
     if len(violations) > SHOWN:
         console.print(f"and {len(violations) - SHOWN} more: {dict(by_kind)}")
     jobs = dict.fromkeys(violation.job_id for violation in violations if violation.job_id)

@@ -9,12 +9,13 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from chaos.mix import CANARY
+from chaos.shim import Shim, compiled, compiler
 from harness.processes import Process, start
 from harness.proxy import Proxy
 from harness.stores import Store
@@ -23,6 +24,8 @@ from headrace_broker import Broker
 TESTS = Path(__file__).parent.parent
 LEASE = 1.0
 GRACE = 5
+START_PATIENCE = 60
+"""Seconds that a process may need to start on a machine that has much to do."""
 SUDDEN_ENDS = {9, -9}
 """Exit codes of a process that a poison job ended, or the nemesis."""
 _FAULTS_OF_OURS = re.compile(
@@ -37,8 +40,11 @@ _ONE_FOR_EACH = re.compile(r'"event": "(call|attempt failed|job failed for good|
 class Life:
     """A process that is started again whenever it ends. Its lives are kept, with all that they said."""
 
-    def __init__(self, *, name: str, launch: Callable[[], Process], ready: str) -> None:
+    def __init__(self, *, name: str, launch: Callable[[], Process], ready: str, rolls: bool = True) -> None:
+        """`rolls`: whether a rolling restart concerns it."""
         self.name = name
+        self.rolls = rolls
+        self.last_pid = 0
         self.lock = asyncio.Lock()
         self.expected_end = False
         self._launch = launch
@@ -53,13 +59,18 @@ class Life:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it lives now."""
+        return self.process is not None and self.process.running
+
     async def begin(self) -> None:
         """Starts it; returns when it is ready, or has ended again."""
         self.expected_end, self._started = False, time.time() * 1_000
         process = await asyncio.to_thread(self._launch)
-        self.process = process
+        self.process, self.last_pid = process, process.pid
         try:
-            await asyncio.to_thread(process.wait_for_line, self._ready, within=30)
+            await asyncio.to_thread(process.wait_for_line, self._ready, within=START_PATIENCE)
         except AssertionError:
             if process.running:
                 raise
@@ -108,13 +119,21 @@ def _said(lines: list[str], *, sudden: bool) -> dict[str, Any]:
 class Stage:
     """Everything that runs. `async with` starts it all, and leaves nothing behind."""
 
-    def __init__(self, *, directory: Path, workers: int, servers: int, rate: float, seed: int, lease: float) -> None:
+    def __init__(
+        self, *, directory: Path, workers: int, servers: int, rate: float, seed: int, lease: float, gentle: bool = False
+    ) -> None:
+        """`gentle`: the load is only of jobs that succeed."""
         self.directory = directory
         self.links: dict[str, Proxy] = {}
         self.lives: dict[str, Life] = {}
-        self.store_lock = asyncio.Lock()
+        self.shims: dict[str, Shim] = {}
+        self._store_lock = asyncio.Lock()
+        self.times_in_hand = 0
+        self.epoch = time.time() - time.monotonic()
+        """When the monotonic clock was 0, by the wall clock of this process, which nobody sets wrong."""
         self._counts = {"worker": workers, "server": servers}
         self._rate = rate
+        self._gentle = gentle
         self._lease = lease
         self._seed = seed
         self._stack = AsyncExitStack()
@@ -138,8 +157,12 @@ class Stage:
         await self._stack.aclose()
 
     async def _begin(self) -> None:
+        self._shim_all()
         options = ("--appendfsync", "always")
-        self.store = await asyncio.to_thread(lambda: Store(data=self.directory / "store", options=options))
+        environment = self.shims["store"].environment if self.shims else {}
+        self.store = await asyncio.to_thread(
+            lambda: Store(data=self.directory / "store", options=options, environment=environment)
+        )
         self._stack.callback(self.store.close)
         self.broker = Broker(url=self.store.url, lease_ms=int(self._lease * 1_000))
         self._stack.push_async_callback(self.broker.aclose)
@@ -148,13 +171,35 @@ class Stage:
             for n in range(count):
                 name = f"{kind}-{n}"
                 link = await self._link(f"{name} to store", f"unix:{place}")
-                launch = self._worker(link.port) if kind == "worker" else self._server(link.port, _free_port())
+                launch = self._worker(name, link.port) if kind == "worker" else self._server(link.port, _free_port())
                 ready = "worker ready" if kind == "worker" else '"port": '
                 self.lives[name] = Life(name=name, launch=launch, ready=ready)
         await asyncio.gather(*(life.begin() for life in self.lives.values()))
+        for life in self.lives.values():
+            assert life.runs, f"{life.name} does not start: {life.process}"
         self._keepers = [
             asyncio.create_task(self._keep(life), name=f"keep {name}") for name, life in self.lives.items()
         ]
+
+    @property
+    def store_is_in_hand(self) -> bool:
+        """Whether a fault of the store is under way."""
+        return self._store_lock.locked()
+
+    @asynccontextmanager
+    async def store_in_hand(self) -> AsyncIterator[None]:
+        """For a fault of the store itself: one after the other."""
+        async with self._store_lock:
+            self.times_in_hand += 1
+            yield
+
+    def _shim_all(self) -> None:
+        """Gives the store and each worker a disk and a clock that can be made wrong, where there is a compiler."""
+        if not compiler():
+            return
+        library = compiled(self.directory)
+        for name in ("store", *(f"worker-{n}" for n in range(self._counts["worker"]))):
+            self.shims[name] = Shim(library=library, control=self.directory / f"shim of {name}")
 
     async def _link(self, name: str, target: str) -> Proxy:
         self.links[name] = await self._stack.enter_async_context(Proxy(target))
@@ -183,8 +228,9 @@ class Stage:
             str(self._rate),
             "--log",
             log,
+            *(["--gentle"] if self._gentle else []),
         )
-        load = Life(name="load", launch=lambda: start(*command, environment=_paths()), ready="load ready")
+        load = Life(name="load", launch=lambda: start(*command, environment=_paths()), ready="load ready", rolls=False)
         self.lives["load"] = load
         await load.begin()
         return load
@@ -200,9 +246,10 @@ class Stage:
             await asyncio.to_thread(process.close)
             (self.directory / "logs" / f"{name}.log").write_text(process.output)
 
-    def _worker(self, port: int) -> Callable[[], Process]:
-        effects = str(self.directory / "effects.jsonl")
-        environment = {**_paths(), **_settings(port, self._lease), "CHAOS_EFFECTS": effects}
+    def _worker(self, name: str, port: int) -> Callable[[], Process]:
+        effects = {"CHAOS_EFFECTS": str(self.directory / "effects.jsonl"), "CHAOS_EPOCH": repr(self.epoch)}
+        shim = self.shims[name].environment if self.shims else {}
+        environment = {**_paths(), **_settings(port, self._lease), **effects, **shim}
         return lambda: start("python", "-m", "headrace_worker", "chaos.handlers:worker", environment=environment)
 
     def _server(self, port: int, listen: int) -> Callable[[], Process]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from chaos.bad_histories import BAD
+from chaos.bad_histories import BAD, with_steps
 from chaos.checker import CHECKS, check
 from chaos.checker.causes import duplicates
-from chaos.checker.history import Call, read
+from chaos.checker.history import Call, Hold, read
 from chaos.checker.story import story
-from chaos.good_history import GOOD, LOST, PLAIN, run
+from chaos.good_history import GOOD, LOST, LOST_STEPS, PLAIN, T, run
 
 
 def test_a_good_history_passes() -> None:
@@ -59,6 +59,25 @@ def test_a_duplicate_is_laid_at_the_door_of_its_fault() -> None:
     assert duplicates(replace(GOOD, faults=())) == {"unexplained": 1}
 
 
+def test_a_fault_of_a_link_is_one_of_the_process_behind_it() -> None:
+    """Whichever pid that has; of two faults, the one of the lease's own worker is named."""
+    link = replace(GOOD.faults[0], kind="cut", target="worker-0 to store", pid=-1)
+    store = replace(GOOD.faults[0], kind="pause store", target="store", pid=0)
+
+    assert duplicates(replace(GOOD, faults=(link,))) == {"cut": 1}
+    assert duplicates(replace(GOOD, faults=(link, store))) == {"cut": 1}
+
+
+def test_while_nobody_took_leases_away_one_may_be_lost_later() -> None:
+    """A dead worker's jobs wait for the end of a hold, and as long as it takes to look; not longer."""
+    late = tuple(replace(step, at_ms=step.at_ms + 1_500) for step in LOST_STEPS[2:])
+    history = with_steps(LOST, *LOST_STEPS[:2], *late)
+
+    assert duplicates(history) == {"unexplained": 1}
+    assert duplicates(replace(history, holds=(Hold(start_ms=T + 900, end_ms=T + 2_500),))) == {"kill worker": 1}
+    assert duplicates(replace(history, holds=(Hold(start_ms=T + 100, end_ms=T + 1_500),))) == {"unexplained": 1}
+
+
 def test_a_worker_that_a_poison_job_ended_is_no_mystery() -> None:
     """The worker's end, and the leases that it cost, are the poison's."""
     poison = run("POISON", "t9", 15, 18, 18, how="exits", type="poison")
@@ -80,9 +99,9 @@ def files(tmp_path: Path) -> Path:
     ]
     effects = [
         {"row": "start", "run": "a", "job_id": "J", "type": "quick", "attempt": 1, "token": "t", "claimed_ms": 3,
-         "pid": 7, "at": 4.0, "mono": 1.0},
-        {"row": "stall", "pid": 7, "ms": 500.0, "at": 900.0, "mono": 1.5},
-        {"row": "end", "run": "a", "how": "returned", "at": 5.0, "mono": 2.0},
+         "pid": 7, "at": 4.0},
+        {"row": "stall", "pid": 7, "ms": 500.0, "at": 900.0},
+        {"row": "end", "run": "a", "how": "returned", "at": 5.0},
     ]  # fmt: skip
     faults = [{"kind": "reset", "target": "x", "pid": 7, "start_ms": 1.0, "end_ms": 2.0}]
     for name, rows in {"client": client, "effects": effects, "faults": faults}.items():

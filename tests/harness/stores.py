@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,18 @@ STORES = ["valkey9", *(["redis7"] if redis_version().startswith("7.") else [])]
 class Store:
     """One Valkey or Redis that a test may kill and start again on the same data. `url` stays the same."""
 
-    def __init__(self, *, data: Path, options: tuple[str, ...] = (), server: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        data: Path,
+        options: tuple[str, ...] = (),
+        server: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = data
         self._options = options
         self._server = server
+        self._environment = environment
         self.process = self._start()
 
     @property
@@ -63,7 +71,7 @@ class Store:
     def _start(self) -> Process:
         wanted = ("--server", self._server) if self._server else ()
         command = ("python", "-m", "headrace_broker.embedded", "--data", str(self.data), *wanted, "--", *self._options)
-        process = start(*command)
+        process = start(*command, environment=self._environment)
         try:
             process.wait_for_line(_READY, within=20)
         except AssertionError:

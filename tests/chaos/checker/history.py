@@ -5,7 +5,8 @@ The files of a run's directory, JSON or one JSON object a line, times in wall-cl
     run.json        what was asked for: seed, lease, seconds, whether faults were injected, and how the end went
     client.jsonl    what producers and watchers asked, and what they were told
     effects.jsonl   what handlers did, written by them outside the store
-    faults.jsonl    what the nemesis did
+    faults.jsonl    what the nemesis did, and when the machine was too slow
+    holds.jsonl     when nobody took leases away, as the store itself notes it
     final.json      everything that is in the store after the end
     reloaded.json   the same after a kill -9 and a restart of the store
     processes.json  how each process ended, and what it said
@@ -34,6 +35,8 @@ class Settings:
     max_crashes: int = 3
     faults: bool = True
     """Whether a nemesis was at work. Without one, nothing may run twice."""
+    rolling: int = 0
+    """How often each process was restarted in its turn, in place of faults: then no caller may notice."""
     quiet: bool = True
     """Whether the backlog was gone in time after the last fault had been healed."""
     healed_ms: float = 0.0
@@ -104,6 +107,14 @@ class Fault:
     kind: str
     target: str
     pid: int
+    start_ms: float
+    end_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A time in which no lease was taken away, because nobody could renew: from the last look before it to its end."""
+
     start_ms: float
     end_ms: float
 
@@ -212,6 +223,7 @@ class History:
     watches: tuple[Watch, ...] = ()
     runs: tuple[Run, ...] = ()
     faults: tuple[Fault, ...] = ()
+    holds: tuple[Hold, ...] = ()
     processes: tuple[Process, ...] = ()
     reloaded: Store | None = None
 
@@ -246,6 +258,7 @@ def read(directory: Path) -> History:
         watches=watches,
         runs=tuple(run for run in _runs(effects) if run.began_ms < ran.get("burst_ms", run.began_ms + 1)),
         faults=tuple(Fault(**row) for row in _rows(directory / "faults.jsonl")) + _stalls(effects),
+        holds=tuple(Hold(**row) for row in _rows(directory / "holds.jsonl")),
         processes=tuple(
             Process(**{**row, "errors": tuple(row["errors"]), "leaks": tuple(row["leaks"])}) for row in processes
         ),

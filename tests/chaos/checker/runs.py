@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 
-from chaos.checker.causes import Causes, Claim, claims_of
+from chaos.checker.causes import LOST, Causes, Claim, claims_of
 from chaos.checker.history import History, Record, Run
 from chaos.checker.verdict import Violation
 
@@ -48,7 +48,7 @@ def leases_hold(history: History) -> Iterator[Violation]:
     for record in history.store.records.values():
         claims = claims_of(record)
         for claim in claims:
-            if claim.end_reason in {"LEASE_LOST", "CRASH_LOOP"} and claim.end_ms - claim.claimed_ms < lease:
+            if claim.end_reason in LOST and claim.end_ms - claim.claimed_ms < lease:
                 held = claim.end_ms - claim.claimed_ms
                 yield Violation("I6", record.job_id, f"claim of {claim.claimed_ms} was lost after {held} ms of {lease}")
         yield from _overlaps(record, claims, history.runs_of.get(record.job_id, []))
@@ -58,7 +58,7 @@ def _overlaps(record: Record, claims: list[Claim], runs: list[Run]) -> Iterator[
     ends = {claim.claimed_ms: claim.end_reason for claim in claims}
     for earlier, later in combinations(sorted(runs, key=lambda run: (run.claimed_ms, run.began_ms)), 2):
         at_once = earlier.ended_ms is not None and earlier.ended_ms > later.began_ms
-        if at_once and ends.get(earlier.claimed_ms) not in {"LEASE_LOST", "CRASH_LOOP"}:
+        if at_once and ends.get(earlier.claimed_ms) not in LOST:
             how = ends.get(earlier.claimed_ms) or "nothing"
             yield Violation("I6", record.job_id, f"ran in pid {earlier.pid} and {later.pid} at once; between: {how}")
 
@@ -91,6 +91,9 @@ def each_loss_has_a_cause(history: History) -> Iterator[Violation]:
     causes = Causes(history)
     for record in history.store.records.values():
         for claim in claims_of(record):
-            if claim.end_reason in {"LEASE_LOST", "CRASH_LOOP", "RELEASED"} and not causes.of(claim):
+            if claim.end_reason in {*LOST, "RELEASED"} and not causes.of(claim):
+                first, last = causes.window(claim)
                 what = f"{claim.end_reason} at {claim.end_ms}, claimed at {claim.claimed_ms} by {claim.worker}"
-                yield Violation("I7", record.job_id, f"{what}: no fault explains it")
+                yield Violation(
+                    "I7", record.job_id, f"{what}: no fault of it or of the store between {first:.0f} and {last:.0f}"
+                )

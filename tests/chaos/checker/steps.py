@@ -26,9 +26,13 @@ def allowed_states(history: History) -> Iterator[Violation]:
             yield Violation("I8", record.job_id, f"its life began as {record.steps[0].state}")
         if record.steps[-1].state != record.state:
             yield Violation("I8", record.job_id, f"is {record.state}, but its history ends as {record.steps[-1].state}")
+        crashes = 0
         for before, after in pairwise(record.steps):
+            crashes += after.reason in {"LEASE_LOST", "CRASH_LOOP"}
             if after.state not in _EDGES.get(before.state, set()):
                 yield Violation("I8", record.job_id, f"went from {before.state} to {after.state}")
+            elif after.reason == "LEASE_LOST" and after.state != ("QUEUED" if crashes == 1 else "SCHEDULED"):
+                yield Violation("I8", record.job_id, f"was {after.state} after lost lease number {crashes}")
 
 
 def attempts_counted(history: History) -> Iterator[Violation]:
