@@ -1,3 +1,10 @@
 """The fixtures of all rooms live in harness/; each of its modules says what it offers."""
 
-pytest_plugins = ("harness.waiting", "harness.processes", "harness.stores", "harness.clocks", "harness.report")
+pytest_plugins = (
+    "harness.waiting",
+    "harness.processes",
+    "harness.stores",
+    "harness.pairs",
+    "harness.clocks",
+    "harness.report",
+)

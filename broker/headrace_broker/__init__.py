@@ -14,9 +14,12 @@ if missing := [name for name in ("pydantic_settings", "redis", "structlog") if f
 from headrace_broker._dead_letters import DeadLetters
 from headrace_broker._reader import Delivery
 from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
+from headrace_broker.confirm import Confirmation
 from headrace_broker.errors import (
     BadPageToken,
     BrokerError,
+    DurabilityNotReached,
+    DurabilityUnsupported,
     JobNotFound,
     RequestIdReused,
     StoreFull,
@@ -29,6 +32,7 @@ from headrace_broker.job import (
     JSON,
     TEXT,
     ClaimedJob,
+    Durability,
     Enqueued,
     Failure,
     Job,
@@ -79,9 +83,13 @@ __all__ = [
     "CannotStart",
     "ClaimedJob",
     "Claims",
+    "Confirmation",
     "DeadLetters",
     "Delivery",
     "Discarded",
+    "Durability",
+    "DurabilityNotReached",
+    "DurabilityUnsupported",
     "Enqueued",
     "Failed",
     "Failure",

@@ -22,6 +22,8 @@ from headrace_broker.keys import Shard
 
 _BACKOFF = (0.05, 1.0)
 """Seconds between two looks for primaries that brought nothing new: the first time, and at most."""
+CONFIRMING = 16
+"""Calls to one primary that wait for a disk or for replicas at a time; others wait for their turn."""
 _CALM = 5.0
 """Seconds without a look, after which the next trouble is a new one."""
 
@@ -35,6 +37,10 @@ class Primary:
     place: str
     url: str
     redis: store.Client
+    confirming: store.Client
+    """For calls that wait for a disk or for replicas: all connections may be waiting, and no other call is held up."""
+    of_fsyncs: tuple[str | int, ...] = ()
+    """The command that tells whether its append-only file was synced; () where that has to be found out."""
     doubted: bool = False
     current: bool = True
     """Whether it serves any shard of ours, as far as we know."""
@@ -42,6 +48,11 @@ class Primary:
     def reading_client(self) -> store.Client:
         """Returns a new client with one connection of its own, for reads that block."""
         return store.reading_client(self.url)
+
+    async def aclose(self) -> None:
+        """Closes all connections. May be called twice."""
+        await store.close(self.redis)
+        await store.close(self.confirming)
 
 
 class Primaries:
@@ -65,16 +76,22 @@ class Primaries:
             self._by_shard = dict.fromkeys(self._shards, one)
 
     @asynccontextmanager
-    async def calling(self, shard: int, seconds: float = store.COMMAND_TIMEOUT) -> AsyncIterator[store.Client]:
-        """Wraps every call of a shard: gives it the client of the primary and `seconds`, the look for it included, and
-        turns what redis-py raises into the broker's errors. StoreMoved: the same again goes to the right one.
+    async def calling(self, shard: int) -> AsyncIterator[store.Client]:
+        """Wraps every call of a shard: see `reaching`."""
+        async with self.reaching(shard) as primary:
+            yield primary.redis
+
+    @asynccontextmanager
+    async def reaching(self, shard: int, seconds: float = store.COMMAND_TIMEOUT) -> AsyncIterator[Primary]:
+        """Wraps every call of a shard: gives it the primary and `seconds`, the look for it included, and turns what
+        redis-py raises into the broker's errors. StoreMoved: the same again goes to the right one.
         """
         primary: Primary | None = None
         try:
             with store.store_errors():
                 async with asyncio.timeout(seconds):
                     primary = await self.of(shard)
-                    yield primary.redis
+                    yield primary
         except StoreUnavailable:
             if primary is not None:
                 self.doubt(primary)
@@ -129,7 +146,7 @@ class Primaries:
             await asyncio.wait([self._looking])
         await self._discovery.aclose()
         for primary in [*self._by_place.values(), *(one for _, one in self._retired)]:
-            await store.close(primary.redis)
+            await primary.aclose()
 
     def _look(self) -> asyncio.Task[None]:
         """Begins to look for the primaries, unless that is under way. The task raises nothing."""
@@ -180,7 +197,10 @@ class Primaries:
     def _primary_at(self, place: str) -> Primary:
         if place not in self._by_place:
             url = self._address.url_of(place)
-            self._by_place[place] = Primary(place=place, url=url, redis=store.command_client(url))
+            confirming = store.command_client(url, connections=CONFIRMING)
+            self._by_place[place] = Primary(
+                place=place, url=url, redis=store.command_client(url), confirming=confirming
+            )
         return self._by_place[place]
 
     async def _retire(self) -> None:
@@ -192,7 +212,7 @@ class Primaries:
             primary.current = False
             self._retired.append((now + 2 * store.COMMAND_TIMEOUT, primary))
         while self._retired and self._retired[0][0] <= now:
-            await store.close(self._retired.pop(0)[1].redis)
+            await self._retired.pop(0)[1].aclose()
 
     def _why_nobody(self, shard: int) -> BrokerError:
         if self._failure is None:

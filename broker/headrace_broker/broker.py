@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
@@ -15,13 +15,13 @@ from headrace_broker import keys, record, scripts, store
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
 from headrace_broker._job_control import DETAIL, JobControl
 from headrace_broker._primaries import Primaries
+from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
-from headrace_broker.errors import JobNotFound, RequestIdReused, StoreFull, StoreMoved
-from headrace_broker.job import MAX_CRASHES, ClaimedJob, Enqueued, Failure, Job, NewJob, Priority, Reason, State
+from headrace_broker.confirm import Confirmation, Confirmer
+from headrace_broker.errors import DurabilityNotReached, JobNotFound, RequestIdReused, StoreFull, StoreMoved
+from headrace_broker.job import MAX_CRASHES, ClaimedJob, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
 from headrace_broker.outcome import Discarded, Failed, Finish, Finished, Outcome, Released, Retried, Snoozed, Succeeded
 
-ENQUEUE_BATCH = 200
-"""Jobs that one enqueue script stores: keeps it well under 10 ms, so that no other caller waits for it."""
 FINISH_BATCH = 200
 DUTY_BATCH = 200
 """Jobs that one call of a maintenance script moves."""
@@ -96,7 +96,14 @@ class Broker(JobControl):
     """
 
     def __init__(
-        self, *, url: str, namespace: str = "headrace", shards: int = 1, lease_ms: int = 30_000, shebang: bool = True
+        self,
+        *,
+        url: str,
+        namespace: str = "headrace",
+        shards: int = 1,
+        lease_ms: int = 30_000,
+        confirmation: Confirmation | None = None,
+        shebang: bool = True,
     ) -> None:
         """Connects to nothing yet. `shebang=False` is for fakeredis, which knows no `#!lua` line."""
         if not 1 <= shards <= keys.MAX_SHARDS:
@@ -108,6 +115,13 @@ class Broker(JobControl):
         self.primaries = Primaries(url=url, shards=[self.shard(n) for n in range(shards)])
         self._scripts = scripts.load_all(shebang=shebang)
         self._readers = {n: Reader(primaries=self.primaries, shard=self.shard(n)) for n in range(shards)}
+        self._confirmer = Confirmer(
+            primaries=self.primaries,
+            namespace=namespace,
+            scripts=self._scripts,
+            wanted=confirmation or Confirmation(),
+        )
+        self._producer = Producer(shards=shards, run=self._run, confirmer=self._confirmer)
         self._secret = b""
 
     async def __aenter__(self) -> Self:
@@ -147,9 +161,11 @@ class Broker(JobControl):
         """Looks whether the store may be trusted with jobs.
 
         Raises:
-            StoreUnfit: too old, a replica, or set to evict keys. The message says what to change.
+            StoreUnfit: too old, a replica, set to evict keys, or unable to confirm jobs as the default durability asks.
+                The message says what to change.
         """
-        return await store.inspect(self.redis)
+        info = await store.inspect(self.redis)
+        return replace(info, warnings=(*info.warnings, *await self._confirmer.look()))
 
     async def ping(self) -> None:
         """Returns when the store answers; of several primaries one is enough, for its shards are served."""
@@ -164,35 +180,18 @@ class Broker(JobControl):
 
     # --- producers
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | RequestIdReused]:
+    async def enqueue(
+        self, jobs: Sequence[NewJob], *, durability: Durability = Durability.ACCEPTED
+    ) -> list[Enqueued | RequestIdReused | DurabilityNotReached]:
         """Stores jobs, and answers each in order. Safe to repeat when every job has a request_id.
 
-        A job whose request_id was used for another job is answered with RequestIdReused; it harms no other.
+        A job whose request_id was used for another job is answered with RequestIdReused; it harms no other. One that is
+        stored, but not confirmed as `durability` asks, with DurabilityNotReached: a repetition confirms it again.
+
+        Raises:
+            DurabilityUnsupported: the store does not offer this level; nothing is stored.
         """
-        ids = [keys.job_id(job.request_id, shards=self.shards) for job in jobs]
-        by_shard: dict[int, list[int]] = defaultdict(list)
-        for index, job_id in enumerate(ids):
-            by_shard[keys.shard_of(job_id)].append(index)
-        answers: list[Enqueued | RequestIdReused | None] = [None] * len(jobs)
-
-        async def store_in(shard: int, indexes: list[int]) -> None:
-            for chunk in _chunks(indexes, ENQUEUE_BATCH):
-                arguments = [value for i in chunk for value in record.enqueue_arguments(jobs[i], ids[i])]
-                reply = await self._run("enqueue", shard, *arguments)
-                for i, (word, state, version, created) in zip(chunk, _chunks(reply, 4), strict=True):
-                    if word == b"reused":
-                        answers[i] = RequestIdReused(jobs[i].request_id, ids[i])
-                        continue
-                    answers[i] = Enqueued(
-                        job_id=ids[i],
-                        state=State(state.decode()),
-                        version=version,
-                        create_time_ms=created,
-                        deduplicated=word == b"old",
-                    )
-
-        await asyncio.gather(*(store_in(shard, indexes) for shard, indexes in by_shard.items()))
-        return [answer for answer in answers if answer is not None]
+        return await self._producer.enqueue(jobs, durability)
 
     async def get(self, job_id: str) -> Job:
         """Reads a job with its content, result and history.

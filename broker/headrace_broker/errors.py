@@ -5,6 +5,8 @@ BrokerError
 ├── RequestIdReused      the request_id already stands for another job
 ├── WrongState           the job is not in a state in which this can be done
 ├── BadPageToken         the page token is not one of ours, or belongs to another query
+├── DurabilityUnsupported  this store cannot keep a job as safely as was asked; nothing was written
+├── DurabilityNotReached   the job is stored, but not confirmed as safely as was asked
 ├── StoreUnavailable     Valkey is down, loading, failing over, or busy: try again
 │   └── StoreMoved       it has refused: another one is the primary of this shard now
 ├── StoreFull            Valkey is at its maxmemory: new work is refused, running work completes
@@ -12,6 +14,11 @@ BrokerError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace_broker.job import Durability
 
 
 class BrokerError(Exception):
@@ -47,6 +54,25 @@ class WrongState(BrokerError):
 
 class BadPageToken(BrokerError):
     """The page token was not made by this store, or was made for another query."""
+
+
+class DurabilityUnsupported(BrokerError):
+    """The store, as it is set up, does not offer this level of durability. Nothing was written."""
+
+    def __init__(self, durability: Durability, why: str) -> None:
+        super().__init__(f"{durability.upper()} cannot be had here: {why}")
+        self.durability = durability
+        self.why = why
+
+
+class DurabilityNotReached(BrokerError):
+    """The job is stored and may run, but nothing confirmed in time that it is as safe as was asked."""
+
+    def __init__(self, job_id: str, durability: Durability, why: str) -> None:
+        super().__init__(f"job {job_id} is stored, but not {durability.upper()}: {why}")
+        self.job_id = job_id
+        self.durability = durability
+        self.why = why
 
 
 class StoreUnavailable(BrokerError):

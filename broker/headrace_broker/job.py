@@ -54,6 +54,17 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Durability(StrEnum):
+    """How safely a job must be stored before its producer is answered."""
+
+    ACCEPTED = "accepted"
+    """The primary has it. What a crash of it leaves is a setting of the store."""
+    FSYNCED = "fsynced"
+    """The primary has it on disk, in its append-only file."""
+    REPLICATED = "replicated"
+    """Replicas have it in memory, beside the primary."""
+
+
 class Reason(StrEnum):
     """Why a transition or a failure happened, where the state alone does not say it."""
 
@@ -120,6 +131,8 @@ class Enqueued:
     version: int
     create_time_ms: int
     deduplicated: bool = False
+    durability: Durability = Durability.ACCEPTED
+    """The level that the store has confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace_broker.broker import Broker
+from headrace_broker.confirm import Confirmation
 from headrace_broker.job import SECOND
 from headrace_broker.keys import MAX_SHARDS
 
@@ -67,5 +68,13 @@ class BrokerSettings(BaseSettings):
     def broker(self) -> Broker:
         """Returns a broker for these settings; nothing is connected yet."""
         return Broker(
-            url=self.redis_url, namespace=self.namespace, shards=self.shards, lease_ms=int(self.lease * SECOND)
+            url=self.redis_url,
+            namespace=self.namespace,
+            shards=self.shards,
+            lease_ms=int(self.lease * SECOND),
+            confirmation=self.confirmation(),
         )
+
+    def confirmation(self) -> Confirmation:
+        """Returns how jobs are confirmed in this process; only the server stores any."""
+        return Confirmation()

@@ -10,11 +10,13 @@ import re
 from typing import TYPE_CHECKING
 
 from headrace.v1 import job_pb2
+from headrace.v1.job_service_pb2 import EnqueueRequest
 from headrace_broker.job import (
     DEFAULT_QUEUE,
     DEFAULT_RETENTION_MS,
     JSON,
     TEXT,
+    Durability,
     JobSpec,
     NewJob,
     Priority,
@@ -27,7 +29,7 @@ from headrace_server._violations import Violations, escaped, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.v1.job_service_pb2 import BatchEnqueueRequest, EnqueueRequest, ListDLQRequest, StreamStatusRequest
+    from headrace.v1.job_service_pb2 import BatchEnqueueRequest, ListDLQRequest, StreamStatusRequest
 
 MAX_BATCH = 1_000
 MAX_PAGE = 1_000
@@ -54,6 +56,34 @@ _PRIORITIES = {
     job_pb2.PRIORITY_NORMAL: Priority.NORMAL,
     job_pb2.PRIORITY_LOW: Priority.LOW,
 }
+
+_DURABILITIES = {
+    EnqueueRequest.DURABILITY_UNSPECIFIED: None,
+    EnqueueRequest.DURABILITY_ACCEPTED: Durability.ACCEPTED,
+    EnqueueRequest.DURABILITY_FSYNCED: Durability.FSYNCED,
+    EnqueueRequest.DURABILITY_REPLICATED: Durability.REPLICATED,
+}
+
+
+def parse_durability(number: EnqueueRequest.Durability, *, default: Durability) -> Durability:
+    """How safely a job, or all of a batch, must be stored. Raises InvalidRequest."""
+    if number not in _DURABILITIES:
+        bad = Violations()
+        names = "DURABILITY_ACCEPTED, DURABILITY_FSYNCED or DURABILITY_REPLICATED"
+        bad.add("durability", f"must be {names} (1 to 3), or 0 for the server's default; got {number}")
+        bad.check()
+    return _DURABILITIES[number] or default
+
+
+def parse_item(
+    request: EnqueueRequest, batch: EnqueueRequest.Durability, *, max_payload: int, now_ms: int, prefix: str
+) -> NewJob:
+    """The job to store of one item of a batch; see `parse_enqueue`. `batch` is the durability of the whole batch."""
+    if request.durability not in {EnqueueRequest.DURABILITY_UNSPECIFIED, batch}:
+        bad = Violations(prefix)
+        bad.add("durability", "must be left out, or be that of the batch: one level holds for all of its jobs")
+        bad.check()
+    return parse_enqueue(request, max_payload=max_payload, now_ms=now_ms, prefix=prefix)
 
 
 def parse_enqueue(request: EnqueueRequest, *, max_payload: int, now_ms: int, prefix: str = "") -> NewJob:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.v1 import job_pb2, job_service_pb2
-from headrace_broker.job import JSON, TEXT, Priority, State
+from headrace_broker.job import JSON, TEXT, Durability, Priority, State
 from headrace_server._json_value import from_json
 from headrace_server._retry import retry_message
 from headrace_server._spans import duration, moment
@@ -20,6 +20,10 @@ PRIORITIES: dict[Priority, job_pb2.Priority] = {
     priority: getattr(job_pb2.Priority, f"PRIORITY_{priority.name}") for priority in Priority
 }
 
+DURABILITIES: dict[Durability, job_service_pb2.EnqueueRequest.Durability] = {
+    level: getattr(job_service_pb2.EnqueueRequest, f"DURABILITY_{level.name}") for level in Durability
+}
+
 
 def enqueued_message(enqueued: Enqueued) -> job_service_pb2.EnqueueResponse:
     """The answer to an Enqueue."""
@@ -29,6 +33,7 @@ def enqueued_message(enqueued: Enqueued) -> job_service_pb2.EnqueueResponse:
         version=enqueued.version,
         create_time=moment(enqueued.create_time_ms),
         deduplicated=enqueued.deduplicated,
+        durability=DURABILITIES[enqueued.durability],
     )
 
 

@@ -13,7 +13,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
 from headrace.v1 import job_service_pb2_grpc
 from headrace_broker import CannotStart, Maintenance, Subscription, await_store, open_broker
-from headrace_broker.job import DAY
+from headrace_broker.job import DAY, SECOND
 from headrace_server._clock import StoreClock
 from headrace_server._drain import Drain
 from headrace_server._options import channel_options, concurrent_calls
@@ -60,6 +60,7 @@ class Server:
             subscription=self._subscription,
             watchers=self._watchers,
             max_payload=settings.max_payload,
+            durability=settings.confirmation().default,
             pace=settings.pace(),
             now_ms=clock.now_ms,
         )
@@ -137,7 +138,7 @@ class Server:
 
     async def _finish_writes(self) -> None:
         try:
-            async with asyncio.timeout(LAST_WRITES):
+            async with asyncio.timeout(LAST_WRITES + self._settings.durability_timeout_ms / SECOND):
                 await self._service.aclose()
         except TimeoutError:
             _log.warning("the store did not take the last jobs in time; their callers were not told that it had")

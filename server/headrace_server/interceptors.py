@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from headrace_server.errors import Malformed, NoSuchMethod, TookTooLong
-from headrace_server.status import is_foreseen, status_for
+from headrace_server.status import is_foreseen, retries_are_hidden, status_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,6 +34,9 @@ SETTLE = (0.05, 1.0)
 """Seconds without a new call after which a drained server counts as settled, and the longest wait for that."""
 UNARY_LIMIT = 30.0
 """Seconds that the server gives a unary call. Far above what a call to the store may take; it ends what hangs."""
+
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""The trailer by which gRPC's own retries in the client are told to leave it."""
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _FAULTS = frozenset({"UNKNOWN", "INTERNAL", "DATA_LOSS"})
@@ -177,7 +180,9 @@ async def _abort(method: str, error: Exception, context: Context) -> Never:
     if not is_foreseen(error):
         error_id = secrets.token_hex(8)
         _log.error("call failed", method=method, error_id=error_id, exc_info=error)
-    await context.abort_with_status(rpc_status.to_status(status_for(error, error_id=error_id)))
+    status = rpc_status.to_status(status_for(error, error_id=error_id))
+    trailers = status.trailing_metadata if retries_are_hidden(error) else (*status.trailing_metadata, NO_RETRY)
+    await context.abort(status.code, status.details, trailers)
 
 
 def _log_call(method: str, context: Context, seconds: float) -> None:

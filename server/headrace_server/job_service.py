@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import status_pb2
 
 from headrace.v1 import job_service_pb2, job_service_pb2_grpc
-from headrace_broker import GroupCommit
+from headrace_broker import Durability, GroupCommit
 from headrace_server import _parse, _parse_verbs, _render
 from headrace_server._page import fitting_page
 from headrace_server._watch import Pace, Watch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SERVICE = "headrace.v1.JobService"
 ENQUEUE_GROUP = 200
 """Jobs that concurrent Enqueue calls share one broker call for."""
+CONFIRMED_GROUP = 1_000
+"""The same where the call also waits for a confirmation, which may take a second: then many calls gather."""
 LARGE = 64 * 1024
 """Bytes of content from which a job is stored by a call of its own, so that a group stays below 13 MB."""
 
@@ -41,6 +44,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         subscription: Subscription,
         watchers: Watchers,
         max_payload: int,
+        durability: Durability,
         pace: Pace,
         now_ms: Callable[[], int],
     ) -> None:
@@ -50,25 +54,34 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._max_payload = max_payload
         self._pace = pace
         self._now_ms = now_ms
-        self._group: GroupCommit[NewJob, Enqueued] = GroupCommit(
-            write=broker.enqueue, limit=ENQUEUE_GROUP, name="enqueue-group"
-        )
+        self._durability = durability
+        # A group for each level: no job waits for a disk or a replica that its producer did not ask for.
+        self._groups: dict[Durability, GroupCommit[NewJob, Enqueued]] = {
+            level: GroupCommit(
+                write=partial(broker.enqueue, durability=level),
+                limit=ENQUEUE_GROUP if level is Durability.ACCEPTED else CONFIRMED_GROUP,
+                name=f"enqueue-group-{level}",
+            )
+            for level in Durability
+        }
 
     async def Enqueue(  # noqa: N802  the contract's name
         self, request: job_service_pb2.EnqueueRequest, _context: Context
     ) -> job_service_pb2.EnqueueResponse:
         """Store one job, together with those of concurrent calls."""
         job = _parse.parse_enqueue(request, max_payload=self._max_payload, now_ms=self._now_ms())
-        return _render.enqueued_message(await self._store(job))
+        durability = _parse.parse_durability(request.durability, default=self._durability)
+        return _render.enqueued_message(await self._store(job, durability))
 
     async def BatchEnqueue(  # noqa: N802  the contract's name
         self, request: job_service_pb2.BatchEnqueueRequest, _context: Context
     ) -> job_service_pb2.BatchEnqueueResponse:
         """Store many jobs; each is answered by itself."""
         _parse.parse_batch(request)
-        parsed = [self._parsed(item, index) for index, item in enumerate(request.requests)]
+        durability = _parse.parse_durability(request.durability, default=self._durability)
+        parsed = [self._parsed(item, request.durability, index) for index, item in enumerate(request.requests)]
         jobs = [one for one in parsed if not isinstance(one, status_pb2.Status)]
-        answers = iter(await self._broker.enqueue(jobs) if jobs else ())
+        answers = iter(await self._broker.enqueue(jobs, durability=durability) if jobs else ())
         return job_service_pb2.BatchEnqueueResponse(
             results=[
                 _result(one if isinstance(one, status_pb2.Status) else next(answers), index)
@@ -119,20 +132,26 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def aclose(self) -> None:
         """Return when every job that was accepted is stored, or its caller told that it is not."""
-        await self._group.aclose()
+        for group in self._groups.values():
+            await group.aclose()
 
-    async def _store(self, job: NewJob) -> Enqueued:
+    async def _store(self, job: NewJob, durability: Durability) -> Enqueued:
         if len(job.spec.payload) < LARGE:
-            return await self._group.submit(job)
-        (answer,) = await self._broker.enqueue([job])
+            return await self._groups[durability].submit(job)
+        (answer,) = await self._broker.enqueue([job], durability=durability)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _parsed(self, item: job_service_pb2.EnqueueRequest, index: int) -> NewJob | status_pb2.Status:
+    def _parsed(
+        self,
+        item: job_service_pb2.EnqueueRequest,
+        batch: job_service_pb2.EnqueueRequest.Durability,
+        index: int,
+    ) -> NewJob | status_pb2.Status:
         try:
-            return _parse.parse_enqueue(
-                item, max_payload=self._max_payload, now_ms=self._now_ms(), prefix=_prefix(index)
+            return _parse.parse_item(
+                item, batch, max_payload=self._max_payload, now_ms=self._now_ms(), prefix=_prefix(index)
             )
         except InvalidRequest as error:  # this one is refused; the other jobs of the batch are stored
             return status_for(error)

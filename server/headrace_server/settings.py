@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from headrace_broker import BrokerSettings
+from headrace_broker import BrokerSettings, Confirmation, Durability
 from headrace_server._watch import Pace
 
 KIB = 1024
@@ -35,6 +35,24 @@ class ServerSettings(BrokerSettings):
         ge=0,
         le=3_600,
         description="Seconds that calls under way get to end when the server is stopped (env HEADRACE_GRACE)",
+    )
+    durability: Literal["accepted", "fsynced", "replicated"] = Field(
+        default="accepted",
+        description="How safely a job is stored before its producer is answered, where the request does not say: "
+        "accepted, fsynced (on disk, in the append-only file) or replicated (env HEADRACE_DURABILITY)",
+    )
+    durability_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Replicas that must have a job for it to be replicated (env HEADRACE_DURABILITY_REPLICAS)",
+    )
+    durability_timeout_ms: int = Field(
+        default=2_000,
+        ge=1,
+        le=20_000,
+        description="Milliseconds to wait for disk or replicas. A job that is not confirmed by then is stored all the "
+        "same, and its producer told that it is not confirmed (env HEADRACE_DURABILITY_TIMEOUT_MS)",
     )
     max_payload: int = Field(
         default=MIB,
@@ -119,6 +137,11 @@ class ServerSettings(BrokerSettings):
                 f"plus {ENVELOPE} bytes for the rest of a request"
             )
         return self
+
+    def confirmation(self) -> Confirmation:
+        """How jobs are confirmed."""
+        default = Durability(self.durability)
+        return Confirmation(default=default, replicas=self.durability_replicas, timeout_ms=self.durability_timeout_ms)
 
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""

@@ -15,6 +15,8 @@
 | GoingAway | UNAVAILABLE | GOING_AWAY | RetryInfo |
 | StoreFull | RESOURCE_EXHAUSTED | STORE_FULL | RetryInfo |
 | TooManyWatchers | RESOURCE_EXHAUSTED | TOO_MANY_WATCHERS | RetryInfo |
+| DurabilityNotReached | UNAVAILABLE | DURABILITY_NOT_REACHED | RetryInfo |
+| DurabilityUnsupported | FAILED_PRECONDITION | DURABILITY_UNSUPPORTED | PreconditionFailure: durability |
 | StoreUnfit | FAILED_PRECONDITION | STORE_UNFIT | PreconditionFailure |
 | TookTooLong | DEADLINE_EXCEEDED | TOOK_TOO_LONG | |
 | NoSuchMethod, NotImplementedError | UNIMPLEMENTED | UNIMPLEMENTED | |
@@ -33,6 +35,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from headrace_broker import (
     BadPageToken,
+    DurabilityNotReached,
+    DurabilityUnsupported,
     JobNotFound,
     RequestIdReused,
     StoreFull,
@@ -80,6 +84,13 @@ def status_for(error: Exception, *, error_id: str = "", prefix: str = "") -> sta
         f"internal error {error_id}; the server's log says more under this id",
         metadata={"error_id": error_id},
     )
+
+
+def retries_are_hidden(error: Exception) -> bool:
+    """Whether the error may be hidden by gRPC's own retries in the client. They would wait as long again four times,
+    and a producer whose job is not confirmed would hear of it as DEADLINE_EXCEEDED, without a reason.
+    """
+    return not isinstance(error, DurabilityNotReached)
 
 
 def is_foreseen(error: Exception) -> bool:
@@ -165,6 +176,21 @@ def _too_many_watchers(error: TooManyWatchers, _prefix: str) -> status_pb2.Statu
     return _status(code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHERS", str(error), _retry(5))
 
 
+def _durability_not_reached(error: DurabilityNotReached, _prefix: str) -> status_pb2.Status:
+    message = (
+        f"durability: job {error.job_id} is stored and may run, but it is not {error.durability.upper()}: {error.why}; "
+        "call again with the same request_id to have it confirmed"
+    )
+    metadata = {"job_id": error.job_id, "durability": f"DURABILITY_{error.durability.upper()}"}
+    return _status(code_pb2.UNAVAILABLE, "DURABILITY_NOT_REACHED", message, _retry(1), metadata=metadata)
+
+
+def _durability_unsupported(error: DurabilityUnsupported, _prefix: str) -> status_pb2.Status:
+    problem = f"{error.durability.upper()} cannot be had from this store: {error.why}"
+    failure = _precondition("STORE_SETUP", "durability", problem)
+    return _status(code_pb2.FAILED_PRECONDITION, "DURABILITY_UNSUPPORTED", f"durability: {problem}", failure)
+
+
 def _store_unfit(_error: StoreUnfit, _prefix: str) -> status_pb2.Status:
     problem = "the store is set up in a way that would lose jobs; the server's log says what to change"
     failure = _precondition("STORE_SETUP", "headrace/store", problem)
@@ -190,6 +216,8 @@ _TABLE: tuple[tuple[type[Exception], Callable[..., status_pb2.Status]], ...] = (
     (HistoryRewound, _history_rewound),
     (HistoryTrimmed, _history_trimmed),
     (StoreUnavailable, _store_unavailable),
+    (DurabilityNotReached, _durability_not_reached),
+    (DurabilityUnsupported, _durability_unsupported),
     (GoingAway, _going_away),
     (StoreFull, _store_full),
     (TooManyWatchers, _too_many_watchers),

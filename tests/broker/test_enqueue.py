@@ -8,7 +8,7 @@ from broker.hearing import Hearing
 from broker.moves import QUEUE_KEYS, assert_stopped_by, now_ms
 from broker.state import TIME, A, B, C, D, Dump, counted, ident, known, new, record, streams
 from headrace_broker import Broker, Enqueued, Priority, RequestIdReused, RetryPolicy, State, is_job_id, new_token
-from headrace_broker.broker import ENQUEUE_BATCH
+from headrace_broker._producer import ENQUEUE_BATCH
 from headrace_broker.job import DAY, HOUR, MINUTE
 
 

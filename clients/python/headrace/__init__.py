@@ -39,6 +39,7 @@ from headrace.errors import (
 )
 from headrace.models import (
     DeadLetterPage,
+    Durability,
     Duration,
     EventKind,
     Failure,
@@ -65,6 +66,7 @@ __all__ = [
     "ContentError",
     "DeadLetterPage",
     "DeadlineExceeded",
+    "Durability",
     "Duration",
     "EnqueueError",
     "EventKind",

@@ -44,12 +44,15 @@ async def enqueue_all(jobs: Iterable[NewJob], *, send: Send, within: float) -> l
 
 
 def chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """The entries in order, in lists of at most MAX_ITEMS jobs and MAX_BYTES bytes; a larger job is alone."""
+    """The entries in order, in lists of at most MAX_ITEMS jobs and MAX_BYTES bytes, and of one durability; a larger job
+    is alone.
+    """
     chunk: list[Entry] = []
     size = 0
     for entry in entries:
         entry_size = 0 if entry.request is None else entry.request.ByteSize()
-        if chunk and (len(chunk) == MAX_ITEMS or size + entry_size > MAX_BYTES):
+        other = chunk and entry.job.durability != chunk[0].job.durability
+        if chunk and (other or len(chunk) == MAX_ITEMS or size + entry_size > MAX_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(entry)

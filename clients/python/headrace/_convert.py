@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from headrace import _content
 from headrace.errors import InvalidRequest
 from headrace.models import (
     DeadLetterPage,
+    Durability,
     EventKind,
     Failure,
     Job,
@@ -37,6 +38,8 @@ _PRIORITIES = {
     Priority.NORMAL: job_pb2.PRIORITY_NORMAL,
     Priority.LOW: job_pb2.PRIORITY_LOW,
 }
+_DURABILITIES = {level: getattr(job_service_pb2.EnqueueRequest, f"DURABILITY_{level.name}") for level in Durability}
+_DURABILITY_OF = {number: level for level, number in _DURABILITIES.items()}
 _PRIORITY_OF = {number: priority for priority, number in _PRIORITIES.items()}
 _STATE_OF = {job_pb2.Job.State.Value(f"STATE_{state}"): state for state in JobState}
 _KIND_OF = {job_service_pb2.StreamStatusResponse.Kind.Value(f"KIND_{kind}"): kind for kind in EventKind}
@@ -70,7 +73,14 @@ def request_from(job: NewJob) -> job_service_pb2.EnqueueRequest:
         _set_retry(spec.retry_policy, job.retry)
     _set_texts("labels", spec.labels, job.labels)
     _set_texts("headers", spec.headers, job.headers)
+    if job.durability is not None:
+        request.durability = _DURABILITIES[_durability(job.durability)]
     return request
+
+
+def batch_from(requests: Sequence[job_service_pb2.EnqueueRequest]) -> job_service_pb2.BatchEnqueueRequest:
+    """The batch of these requests, which all ask for the same durability."""
+    return job_service_pb2.BatchEnqueueRequest(requests=requests, durability=requests[0].durability)
 
 
 def seconds(field: str, duration: object) -> float:
@@ -91,6 +101,13 @@ def _priority(value: str) -> Priority:
         return Priority(value)
     except ValueError:
         raise InvalidRequest.of("priority", f"{value!r} is not high, normal or low") from None
+
+
+def _durability(value: str) -> Durability:
+    try:
+        return Durability(value)
+    except ValueError:
+        raise InvalidRequest.of("durability", f"{value!r} is not accepted, fsynced or replicated") from None
 
 
 def _text(field: str, value: object) -> str:
@@ -150,6 +167,11 @@ def _set_retry(target: job_pb2.RetryPolicy, retry: RetryPolicy) -> None:
 
 
 # Messages to values.
+
+
+def durability_from(number: int) -> Durability | None:
+    """The level that an answer names; None where the server named none."""
+    return _DURABILITY_OF.get(number)
 
 
 def state_from(number: int) -> JobState:

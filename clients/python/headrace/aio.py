@@ -19,6 +19,7 @@ from headrace._status import error_from_status
 from headrace._watch import Watch
 from headrace.models import (
     DeadLetterPage,
+    Durability,
     Duration,
     Job,
     JobState,
@@ -28,7 +29,6 @@ from headrace.models import (
     StatusEvent,
 )
 from headrace.v1.job_service_pb2 import (
-    BatchEnqueueRequest,
     EnqueueRequest,
     EnqueueResponse,
     GetJobRequest,
@@ -53,6 +53,8 @@ class AsyncJobHandle:
     create_time: datetime | None
     deduplicated: bool
     """True when an earlier call with this request_id had stored the job."""
+    durability: Durability | None
+    """The level that the store has confirmed."""
     client: AsyncClient = field(repr=False, compare=False)
 
     async def get(self) -> Job:
@@ -95,7 +97,8 @@ class AsyncClient(AsyncVerbs):
         self._timeout = _convert.seconds("timeout", timeout)
         self._patience = None if reconnect_timeout is None else _convert.seconds("reconnect_timeout", reconnect_timeout)
         self._connection = Connection(target=resolve_target(target))
-        self._coalescer = Coalescer(send=self._send)
+        # One for each durability: what is confirmed by a disk or a replica must not hold up what need not be.
+        self._coalescers = {level: Coalescer(send=self._send) for level in EnqueueRequest.Durability.values()}
 
     @property
     def target(self) -> str:
@@ -111,7 +114,8 @@ class AsyncClient(AsyncVerbs):
 
     async def close(self) -> None:
         """Wait for enqueue calls under way, then close the connection; watches end with ClientClosed. Safe twice."""
-        await self._coalescer.aclose()
+        for coalescer in self._coalescers.values():
+            await coalescer.aclose()
         await self._connection.close()
 
     async def ping(self, timeout: Duration = 5.0) -> None:
@@ -139,6 +143,7 @@ class AsyncClient(AsyncVerbs):
         retention: Duration | None = None,
         request_id: str | None = None,
         content_type: str | None = None,
+        durability: Durability | str | None = None,
         timeout: Duration | None = None,
     ) -> AsyncJobHandle:
         """Store one job. Calls that are made at the same time share one request to the server.
@@ -159,11 +164,16 @@ class AsyncClient(AsyncVerbs):
             retention: How long the record is kept after the job has ended well. Default 24 hours.
             request_id: Names this request: the same again returns the first job. Default: a new UUID.
             content_type: Media type of the payload. Default: JSON, or application/octet-stream for bytes.
+            durability: How safely it must be stored before this returns: "accepted", "fsynced" (on the store's disk) or
+                "replicated". Default: that of the server.
             timeout: Longest wait for the answer. Default: that of the client.
 
         Raises:
             InvalidRequest: The job is wrong; `violations` name the fields.
             Unavailable, DeadlineExceeded: No answer; the job may be stored or not. Repeat with the same `request_id`.
+                With reason DURABILITY_NOT_REACHED it is stored and may run, but is not confirmed as `durability` asks;
+                a repetition confirms it again.
+            PreconditionFailed: The store does not offer this durability; nothing was stored.
             ResourceExhausted: The store is full.
         """
         job = NewJob(
@@ -181,9 +191,11 @@ class AsyncClient(AsyncVerbs):
             retention=retention,
             request_id=request_id,
             content_type=content_type,
+            durability=durability,
         )
         self._connection.check_open()
-        answer = await self._coalescer.submit(_convert.request_from(job), self._seconds(timeout))
+        request = _convert.request_from(job)
+        answer = await self._coalescers[request.durability].submit(request, self._seconds(timeout))
         return self._handle(answer)
 
     async def enqueue_many(
@@ -291,6 +303,7 @@ class AsyncClient(AsyncVerbs):
             version=answer.version,
             create_time=_convert.time_from(answer, "create_time"),
             deduplicated=answer.deduplicated,
+            durability=_convert.durability_from(answer.durability),
             client=self,
         )
 
@@ -306,7 +319,7 @@ class AsyncClient(AsyncVerbs):
         """One call for all `requests`; one answer each, in order."""
         if len(requests) == 1:
             return [await self._connection.unary(self._connection.stub.Enqueue, requests[0], within=timeout)]
-        batch = BatchEnqueueRequest(requests=requests)
+        batch = _convert.batch_from(requests)
         reply = await self._connection.unary(self._connection.stub.BatchEnqueue, batch, within=timeout)
         return [
             error_from_status(result.error, prefix=f"requests[{index}].") if result.HasField("error") else result.job

@@ -15,6 +15,7 @@ from headrace.aio import AsyncClient, AsyncJobHandle
 from headrace.errors import ClientClosed, EnqueueError
 from headrace.models import (
     DeadLetterPage,
+    Durability,
     Duration,
     Job,
     JobState,
@@ -38,6 +39,8 @@ class JobHandle:
     create_time: datetime | None
     deduplicated: bool
     """True when an earlier call with this request_id had stored the job."""
+    durability: Durability | None
+    """The level that the store has confirmed."""
     client: Client = field(repr=False, compare=False)
 
     def get(self) -> Job:
@@ -125,6 +128,7 @@ class Client(SyncVerbs):
         retention: Duration | None = None,
         request_id: str | None = None,
         content_type: str | None = None,
+        durability: Durability | str | None = None,
         timeout: Duration | None = None,
     ) -> JobHandle:
         """Store one job. Calls that threads make at the same time share one request to the server.
@@ -145,11 +149,16 @@ class Client(SyncVerbs):
             retention: How long the record is kept after the job has ended well. Default 24 hours.
             request_id: Names this request: the same again returns the first job. Default: a new UUID.
             content_type: Media type of the payload. Default: JSON, or application/octet-stream for bytes.
+            durability: How safely it must be stored before this returns: "accepted", "fsynced" (on the store's disk) or
+                "replicated". Default: that of the server.
             timeout: Longest wait for the answer. Default: that of the client.
 
         Raises:
             InvalidRequest: The job is wrong; `violations` name the fields.
             Unavailable, DeadlineExceeded: No answer; the job may be stored or not. Repeat with the same `request_id`.
+                With reason DURABILITY_NOT_REACHED it is stored and may run, but is not confirmed as `durability` asks;
+                a repetition confirms it again.
+            PreconditionFailed: The store does not offer this durability; nothing was stored.
             ResourceExhausted: The store is full.
         """
         handle = self._run(
@@ -168,6 +177,7 @@ class Client(SyncVerbs):
                 retention=retention,
                 request_id=request_id,
                 content_type=content_type,
+                durability=durability,
                 timeout=timeout,
             )
         )
@@ -285,6 +295,7 @@ class Client(SyncVerbs):
             version=handle.version,
             create_time=handle.create_time,
             deduplicated=handle.deduplicated,
+            durability=handle.durability,
             client=self,
         )
 

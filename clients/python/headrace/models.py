@@ -46,6 +46,17 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Durability(StrEnum):
+    """How safely a job must be stored before `enqueue` returns."""
+
+    ACCEPTED = "accepted"
+    """The store has it. What a crash of the store leaves of it is a setting of the store."""
+    FSYNCED = "fsynced"
+    """The store has it on disk, in its append-only file."""
+    REPLICATED = "replicated"
+    """Replicas of the store have it in memory, as many as the server is set to wait for."""
+
+
 class EventKind(StrEnum):
     """What a StatusEvent is about."""
 
@@ -94,6 +105,7 @@ class NewJob:
     retention: Duration | None = field(default=None, kw_only=True)
     request_id: str | None = field(default=None, kw_only=True)
     content_type: str | None = field(default=None, kw_only=True)
+    durability: Durability | str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

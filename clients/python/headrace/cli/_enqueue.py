@@ -13,7 +13,7 @@ from headrace.cli._jobs import follow, report
 from headrace.cli._options import ServerOption, parse_duration, parse_labels, parse_time, settings_of
 from headrace.cli._payload import read_payload
 from headrace.cli._session import run
-from headrace.models import NewJob, Priority, RetryPolicy
+from headrace.models import Durability, NewJob, Priority, RetryPolicy
 
 if TYPE_CHECKING:
     from headrace.aio import AsyncClient, AsyncJobHandle
@@ -59,6 +59,10 @@ def enqueue(
     request_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Names this request: the same again finds the first job.")
     ] = None,
+    durability: Annotated[
+        Durability | None,
+        typer.Option(help="How safely it must be stored before the answer; else as the server is set."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end, and print the result.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show every step, live, until the end.")] = False,
     id_only: Annotated[bool, typer.Option("--id-only", help="Print nothing but the job's id.")] = False,
@@ -86,6 +90,7 @@ def enqueue(
         labels=parse_labels(label or []),
         request_id=request_id,
         content_type=payload.content_type,
+        durability=durability,
     )
     settings = settings_of(ctx, server=server)
     run(settings, lambda client: _enqueue(client, job, settings, wait=wait, watch=watch, id_only=id_only))
@@ -127,4 +132,5 @@ def _document_of(handle: AsyncJobHandle) -> dict[str, object]:
         "version": handle.version,
         "create_time": None if handle.create_time is None else _document.time_text(handle.create_time),
         "deduplicated": handle.deduplicated,
+        "durability": handle.durability,
     }

@@ -28,7 +28,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from headrace.v1 import job_pb2 as headrace_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/v1/job_service.proto\x12\x0bheadrace.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15headrace/v1/job.proto\"G\n\x0e\x45nqueueRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.headrace.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\xa0\x01\n\x0f\x45nqueueResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.headrace.v1.Job.State\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x05 \x01(\x08\"D\n\x13\x42\x61tchEnqueueRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.EnqueueRequest\"\xb7\x01\n\x14\x42\x61tchEnqueueResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.headrace.v1.BatchEnqueueResponse.Result\x1a\x64\n\x06Result\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1c.headrace.v1.EnqueueResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\",\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x08\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Job\"`\n\x13StreamStatusRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x1a\n\rafter_version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x42\x10\n\x0e_after_version\"\xba\x03\n\x14StreamStatusResponse\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.headrace.v1.StreamStatusResponse.Kind\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.headrace.v1.Job.State\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\'\n\x08progress\x18\t \x01(\x0b\x32\x15.headrace.v1.Progress\x12\x1d\n\x03job\x18\n \x01(\x0b\x32\x10.headrace.v1.Job\"\x80\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_SNAPSHOT\x10\x01\x12\x13\n\x0fKIND_TRANSITION\x10\x02\x12\x11\n\rKIND_PROGRESS\x10\x03\x12\x12\n\x0eKIND_HEARTBEAT\x10\x04\x12\x13\n\x0fKIND_GOING_AWAY\x10\x05\"F\n\x0eListDLQRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x0fListDLQResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.headrace.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"2\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Job2\xfc\x04\n\nJobService\x12Y\n\x07\x45nqueue\x12\x1b.headrace.v1.EnqueueRequest\x1a\x1c.headrace.v1.EnqueueResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12u\n\x0c\x42\x61tchEnqueue\x12 .headrace.v1.BatchEnqueueRequest\x1a!.headrace.v1.BatchEnqueueResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs:batchEnqueue:\x01*\x12\\\n\x06GetJob\x12\x1a.headrace.v1.GetJobRequest\x1a\x1b.headrace.v1.GetJobResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12v\n\x0cStreamStatus\x12 .headrace.v1.StreamStatusRequest\x1a!.headrace.v1.StreamStatusResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x12U\n\x07ListDLQ\x12\x1b.headrace.v1.ListDLQRequest\x1a\x1c.headrace.v1.ListDLQResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/v1/dlq\x12o\n\tCancelJob\x12\x1d.headrace.v1.CancelJobRequest\x1a\x1e.headrace.v1.CancelJobResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/jobs/{job_id}:cancel:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/v1/job_service.proto\x12\x0bheadrace.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15headrace/v1/job.proto\"\xf9\x01\n\x0e\x45nqueueRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.headrace.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12:\n\ndurability\x18\x03 \x01(\x0e\x32&.headrace.v1.EnqueueRequest.Durability\"t\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44URABILITY_ACCEPTED\x10\x01\x12\x16\n\x12\x44URABILITY_FSYNCED\x10\x02\x12\x19\n\x15\x44URABILITY_REPLICATED\x10\x03\"\xdc\x01\n\x0f\x45nqueueResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.headrace.v1.Job.State\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x05 \x01(\x08\x12:\n\ndurability\x18\x06 \x01(\x0e\x32&.headrace.v1.EnqueueRequest.Durability\"\x80\x01\n\x13\x42\x61tchEnqueueRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.EnqueueRequest\x12:\n\ndurability\x18\x02 \x01(\x0e\x32&.headrace.v1.EnqueueRequest.Durability\"\xb7\x01\n\x14\x42\x61tchEnqueueResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.headrace.v1.BatchEnqueueResponse.Result\x1a\x64\n\x06Result\x12+\n\x03job\x18\x01 \x01(\x0b\x32\x1c.headrace.v1.EnqueueResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\",\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x08\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Job\"`\n\x13StreamStatusRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x1a\n\rafter_version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03raw\x18\x03 \x01(\x08\x42\x10\n\x0e_after_version\"\xba\x03\n\x14StreamStatusResponse\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.headrace.v1.StreamStatusResponse.Kind\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.headrace.v1.Job.State\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\'\n\x08progress\x18\t \x01(\x0b\x32\x15.headrace.v1.Progress\x12\x1d\n\x03job\x18\n \x01(\x0b\x32\x10.headrace.v1.Job\"\x80\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_SNAPSHOT\x10\x01\x12\x13\n\x0fKIND_TRANSITION\x10\x02\x12\x11\n\rKIND_PROGRESS\x10\x03\x12\x12\n\x0eKIND_HEARTBEAT\x10\x04\x12\x13\n\x0fKIND_GOING_AWAY\x10\x05\"F\n\x0eListDLQRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x0fListDLQResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.headrace.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"2\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x11\x43\x61ncelJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Job2\xfc\x04\n\nJobService\x12Y\n\x07\x45nqueue\x12\x1b.headrace.v1.EnqueueRequest\x1a\x1c.headrace.v1.EnqueueResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12u\n\x0c\x42\x61tchEnqueue\x12 .headrace.v1.BatchEnqueueRequest\x1a!.headrace.v1.BatchEnqueueResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs:batchEnqueue:\x01*\x12\\\n\x06GetJob\x12\x1a.headrace.v1.GetJobRequest\x1a\x1b.headrace.v1.GetJobResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12v\n\x0cStreamStatus\x12 .headrace.v1.StreamStatusRequest\x1a!.headrace.v1.StreamStatusResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x12U\n\x07ListDLQ\x12\x1b.headrace.v1.ListDLQRequest\x1a\x1c.headrace.v1.ListDLQResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/v1/dlq\x12o\n\tCancelJob\x12\x1d.headrace.v1.CancelJobRequest\x1a\x1e.headrace.v1.CancelJobResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/jobs/{job_id}:cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,34 +47,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['ListDLQ']._serialized_options = b'\202\323\344\223\002\t\022\007/v1/dlq'
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/jobs/{job_id}:cancel:\001*'
-  _globals['_ENQUEUEREQUEST']._serialized_start=157
-  _globals['_ENQUEUEREQUEST']._serialized_end=228
-  _globals['_ENQUEUERESPONSE']._serialized_start=231
-  _globals['_ENQUEUERESPONSE']._serialized_end=391
-  _globals['_BATCHENQUEUEREQUEST']._serialized_start=393
-  _globals['_BATCHENQUEUEREQUEST']._serialized_end=461
-  _globals['_BATCHENQUEUERESPONSE']._serialized_start=464
-  _globals['_BATCHENQUEUERESPONSE']._serialized_end=647
-  _globals['_BATCHENQUEUERESPONSE_RESULT']._serialized_start=547
-  _globals['_BATCHENQUEUERESPONSE_RESULT']._serialized_end=647
-  _globals['_GETJOBREQUEST']._serialized_start=649
-  _globals['_GETJOBREQUEST']._serialized_end=693
-  _globals['_GETJOBRESPONSE']._serialized_start=695
-  _globals['_GETJOBRESPONSE']._serialized_end=742
-  _globals['_STREAMSTATUSREQUEST']._serialized_start=744
-  _globals['_STREAMSTATUSREQUEST']._serialized_end=840
-  _globals['_STREAMSTATUSRESPONSE']._serialized_start=843
-  _globals['_STREAMSTATUSRESPONSE']._serialized_end=1285
-  _globals['_STREAMSTATUSRESPONSE_KIND']._serialized_start=1157
-  _globals['_STREAMSTATUSRESPONSE_KIND']._serialized_end=1285
-  _globals['_LISTDLQREQUEST']._serialized_start=1287
-  _globals['_LISTDLQREQUEST']._serialized_end=1357
-  _globals['_LISTDLQRESPONSE']._serialized_start=1359
-  _globals['_LISTDLQRESPONSE']._serialized_end=1453
-  _globals['_CANCELJOBREQUEST']._serialized_start=1455
-  _globals['_CANCELJOBREQUEST']._serialized_end=1505
-  _globals['_CANCELJOBRESPONSE']._serialized_start=1507
-  _globals['_CANCELJOBRESPONSE']._serialized_end=1557
-  _globals['_JOBSERVICE']._serialized_start=1560
-  _globals['_JOBSERVICE']._serialized_end=2196
+  _globals['_ENQUEUEREQUEST']._serialized_start=158
+  _globals['_ENQUEUEREQUEST']._serialized_end=407
+  _globals['_ENQUEUEREQUEST_DURABILITY']._serialized_start=291
+  _globals['_ENQUEUEREQUEST_DURABILITY']._serialized_end=407
+  _globals['_ENQUEUERESPONSE']._serialized_start=410
+  _globals['_ENQUEUERESPONSE']._serialized_end=630
+  _globals['_BATCHENQUEUEREQUEST']._serialized_start=633
+  _globals['_BATCHENQUEUEREQUEST']._serialized_end=761
+  _globals['_BATCHENQUEUERESPONSE']._serialized_start=764
+  _globals['_BATCHENQUEUERESPONSE']._serialized_end=947
+  _globals['_BATCHENQUEUERESPONSE_RESULT']._serialized_start=847
+  _globals['_BATCHENQUEUERESPONSE_RESULT']._serialized_end=947
+  _globals['_GETJOBREQUEST']._serialized_start=949
+  _globals['_GETJOBREQUEST']._serialized_end=993
+  _globals['_GETJOBRESPONSE']._serialized_start=995
+  _globals['_GETJOBRESPONSE']._serialized_end=1042
+  _globals['_STREAMSTATUSREQUEST']._serialized_start=1044
+  _globals['_STREAMSTATUSREQUEST']._serialized_end=1140
+  _globals['_STREAMSTATUSRESPONSE']._serialized_start=1143
+  _globals['_STREAMSTATUSRESPONSE']._serialized_end=1585
+  _globals['_STREAMSTATUSRESPONSE_KIND']._serialized_start=1457
+  _globals['_STREAMSTATUSRESPONSE_KIND']._serialized_end=1585
+  _globals['_LISTDLQREQUEST']._serialized_start=1587
+  _globals['_LISTDLQREQUEST']._serialized_end=1657
+  _globals['_LISTDLQRESPONSE']._serialized_start=1659
+  _globals['_LISTDLQRESPONSE']._serialized_end=1753
+  _globals['_CANCELJOBREQUEST']._serialized_start=1755
+  _globals['_CANCELJOBREQUEST']._serialized_end=1805
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1807
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1857
+  _globals['_JOBSERVICE']._serialized_start=1860
+  _globals['_JOBSERVICE']._serialized_end=2496
 # @@protoc_insertion_point(module_scope)

@@ -14,32 +14,48 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnqueueRequest(_message.Message):
-    __slots__ = ("job", "request_id")
+    __slots__ = ("job", "request_id", "durability")
+    class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DURABILITY_UNSPECIFIED: _ClassVar[EnqueueRequest.Durability]
+        DURABILITY_ACCEPTED: _ClassVar[EnqueueRequest.Durability]
+        DURABILITY_FSYNCED: _ClassVar[EnqueueRequest.Durability]
+        DURABILITY_REPLICATED: _ClassVar[EnqueueRequest.Durability]
+    DURABILITY_UNSPECIFIED: EnqueueRequest.Durability
+    DURABILITY_ACCEPTED: EnqueueRequest.Durability
+    DURABILITY_FSYNCED: EnqueueRequest.Durability
+    DURABILITY_REPLICATED: EnqueueRequest.Durability
     JOB_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     job: _job_pb2.JobSpec
     request_id: str
-    def __init__(self, job: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    durability: EnqueueRequest.Durability
+    def __init__(self, job: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., durability: _Optional[_Union[EnqueueRequest.Durability, str]] = ...) -> None: ...
 
 class EnqueueResponse(_message.Message):
-    __slots__ = ("job_id", "state", "version", "create_time", "deduplicated")
+    __slots__ = ("job_id", "state", "version", "create_time", "deduplicated", "durability")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     DEDUPLICATED_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: _job_pb2.Job.State
     version: int
     create_time: _timestamp_pb2.Timestamp
     deduplicated: bool
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[_job_pb2.Job.State, str]] = ..., version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deduplicated: bool = ...) -> None: ...
+    durability: EnqueueRequest.Durability
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[_job_pb2.Job.State, str]] = ..., version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deduplicated: bool = ..., durability: _Optional[_Union[EnqueueRequest.Durability, str]] = ...) -> None: ...
 
 class BatchEnqueueRequest(_message.Message):
-    __slots__ = ("requests",)
+    __slots__ = ("requests", "durability")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[EnqueueRequest]
-    def __init__(self, requests: _Optional[_Iterable[_Union[EnqueueRequest, _Mapping]]] = ...) -> None: ...
+    durability: EnqueueRequest.Durability
+    def __init__(self, requests: _Optional[_Iterable[_Union[EnqueueRequest, _Mapping]]] = ..., durability: _Optional[_Union[EnqueueRequest.Durability, str]] = ...) -> None: ...
 
 class BatchEnqueueResponse(_message.Message):
     __slots__ = ("results",)

@@ -1,0 +1,75 @@
+"""Storing jobs, shard by shard, and having the store confirm them as safely as was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from headrace_broker import keys, record
+from headrace_broker.confirm import Confirmer, Question
+from headrace_broker.errors import DurabilityNotReached, RequestIdReused
+from headrace_broker.job import Durability, Enqueued, NewJob, State
+
+ENQUEUE_BATCH = 200
+"""Jobs that one enqueue script stores: keeps it well under 10 ms, so that no other caller waits for it."""
+_WIDTH = 4
+"""Values of a reply that belong to one job."""
+
+Answer: TypeAlias = Enqueued | RequestIdReused | DurabilityNotReached
+Run: TypeAlias = Callable[..., Awaitable[Any]]
+"""Runs a script by its name, on a shard by its number, with arguments."""
+
+
+class Producer:
+    """Stores jobs. `run` is for those that the store has only to accept, `confirmer` for all others."""
+
+    def __init__(self, *, shards: int, run: Run, confirmer: Confirmer) -> None:
+        self._shards = shards
+        self._run = run
+        self._confirmer = confirmer
+
+    async def enqueue(self, jobs: Sequence[NewJob], durability: Durability) -> list[Answer]:
+        """See Broker.enqueue."""
+        ids = [keys.job_id(job.request_id, shards=self._shards) for job in jobs]
+        by_shard: dict[int, list[int]] = defaultdict(list)
+        for index, job_id in enumerate(ids):
+            by_shard[keys.shard_of(job_id)].append(index)
+        questions = {shard: await self._confirmer.question(durability, shard) for shard in by_shard}
+        answers: dict[int, Answer] = {}
+
+        async def store_in(shard: int, indexes: list[int]) -> None:
+            chunks = [indexes[start : start + ENQUEUE_BATCH] for start in range(0, len(indexes), ENQUEUE_BATCH)]
+            scripts = [
+                [value for i in chunk for value in record.enqueue_arguments(jobs[i], ids[i])] for chunk in chunks
+            ]
+            replies, shortfall = await self._write(shard, scripts, questions[shard])
+            words = [reply[start : start + _WIDTH] for reply in replies for start in range(0, len(reply), _WIDTH)]
+            for i, told in zip(indexes, words, strict=True):
+                answers[i] = _answer(jobs[i], ids[i], told, durability, shortfall)
+
+        await asyncio.gather(*(store_in(shard, indexes) for shard, indexes in by_shard.items()))
+        return [answers[i] for i in range(len(jobs))]
+
+    async def _write(self, shard: int, scripts: list[list[Any]], question: Question) -> tuple[list[Any], str]:
+        """Returns the scripts' replies, and what is missing from the level ("" where nothing is)."""
+        if not question:
+            return [await self._run("enqueue", shard, *arguments) for arguments in scripts], ""
+        return await self._confirmer.run("enqueue", shard, scripts, question)
+
+
+def _answer(job: NewJob, job_id: str, told: Sequence[Any], durability: Durability, shortfall: str) -> Answer:
+    word, state, version, created = told
+    if word == b"reused":
+        return RequestIdReused(job.request_id, job_id)
+    if shortfall:
+        return DurabilityNotReached(job_id, durability, shortfall)
+    return Enqueued(
+        job_id=job_id,
+        state=State(state.decode()),
+        version=version,
+        create_time_ms=created,
+        deduplicated=word == b"old",
+        durability=durability,
+    )
