@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from headrace import HeadraceError, NewJob, ResourceExhausted, Unavailable
+from headrace import Durability, HeadraceError, NewJob, ResourceExhausted, Unavailable
 from headrace._batch import enqueue_all
 from headrace._coalesce import MAX_BYTES, MAX_ITEMS
 from headrace.v1.job_service_pb2 import EnqueueRequest, EnqueueResponse
@@ -40,6 +40,15 @@ async def test_calls_stay_below_the_bytes_that_a_server_takes() -> None:
     jobs = [NewJob("a", b"x" * half), NewJob("b", b"x" * half), NewJob("c"), NewJob("d", b"x" * MAX_BYTES)]
     await enqueue_all(jobs, send=wire.send, within=1)
     assert wire.calls == [["a"], ["b", "c"], ["d"]]
+
+
+async def test_levels_of_durability_do_not_share_a_call() -> None:
+    """A call has one durability, so that no job waits for a disk or a replica that it did not ask for."""
+    wire = Wire()
+    jobs = [NewJob("a"), NewJob("b", durability="fsynced"), NewJob("c", durability=Durability.FSYNCED), NewJob("d")]
+    entries = await enqueue_all(jobs, send=wire.send, within=1)
+    assert wire.calls == [["a"], ["b", "c"], ["d"]]
+    assert [entry.request.durability for entry in entries if entry.request] == [0, 2, 2, 0]
 
 
 async def test_jobs_are_read_call_by_call() -> None:

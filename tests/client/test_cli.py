@@ -93,12 +93,14 @@ def test_enqueue_answers_a_person(run: Run, queue: str) -> None:
 def test_enqueue_answers_a_program(run: Run, queue: str) -> None:
     """With the global --json the answer is one JSON document; a second request with the same id finds the first job."""
     first, again = [
-        run("--json", "enqueue", "t", "--json", "[1]", "-q", queue, "--request-id", queue).document for _ in range(2)
+        run("--json", "enqueue", "t", "--json", "[1]", "-q", queue, "--request-id", queue, *words).document
+        for words in ([], ["--durability", "accepted"])
     ]
-    assert {key: first[key] for key in ("state", "version", "deduplicated")} == {
+    assert {key: first[key] for key in ("state", "version", "deduplicated", "durability")} == {
         "state": "QUEUED",
         "version": 1,
         "deduplicated": False,
+        "durability": "accepted",
     }
     assert again == first | {"deduplicated": True}
 
@@ -351,6 +353,8 @@ def test_no_server_is_one_line_that_says_what_to_do(run: Run, unused_tcp_port: i
         (["enqueue", "t", "--at", "2030-01-01", "--delay", "1s"], 2, "give either --delay or --at"),
         (["enqueue", "t", "--wait", "--watch"], 2, "give one of --wait, --watch and --id-only"),
         (["enqueue", "t", "--priority", "urgent"], 2, "'urgent' is not one of"),
+        (["enqueue", "t", "--durability", "perfect"], 2, "'perfect' is not one of"),
+        (["enqueue", "t", "--durability", "fsynced"], 73, "durability: FSYNCED cannot be had from this store"),
         (["enqueue", "t", "--max-attempts", "0"], 2, "Invalid value for '--max-attempts'"),
         (["enqueue"], 2, "Missing argument 'TYPE'"),
         (["qet", NO_JOB], 2, "No such command 'qet'"),

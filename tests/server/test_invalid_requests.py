@@ -74,6 +74,7 @@ NESTED = Value(
 # What is sent → the field that the answer names, and words of its description.
 ENQUEUE: dict[str, tuple[EnqueueRequest | Callable[[], EnqueueRequest], str, str]] = {
     "no job": (EnqueueRequest(), "job", "is required"),
+    "durability that there is not": (EnqueueRequest(job=JobSpec(type="t"), durability=4), "durability", "1 to 3"),
     "no type": (EnqueueRequest(job=JobSpec()), "job.type", "is required"),
     "type with a space": (_job(type="a b"), "job.type", "got 'a b'"),
     "type with a NUL": (_job(type="a\0"), "job.type", r"got 'a\x00'"),
