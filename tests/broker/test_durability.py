@@ -108,7 +108,7 @@ async def test_fsynced_with_always(own_store: Callable[..., Store], open_broker:
     assert levels(await put(broker, *names, durability=FSYNCED)) == [FSYNCED] * 450
     store.kill()
     store.start_again()
-    assert all(await kept(broker, *names))
+    assert all(await kept(open_broker(store.url), *names))
 
 
 @pytest.mark.parametrize("own_store", ["valkey9"], indirect=True)
