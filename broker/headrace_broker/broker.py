@@ -13,14 +13,15 @@ from typing import Any, Self
 
 from headrace_broker import keys, record, scripts, store
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
-from headrace_broker._job_control import DETAIL, JobControl
+from headrace_broker._finish_arguments import finish_arguments
+from headrace_broker._job_control import JobControl
 from headrace_broker._primaries import Primaries
 from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
 from headrace_broker.confirm import Confirmation, Confirmer
 from headrace_broker.errors import DurabilityNotReached, JobNotFound, RequestIdReused, StoreFull, StoreMoved
 from headrace_broker.job import MAX_CRASHES, ClaimedJob, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
-from headrace_broker.outcome import Discarded, Failed, Finish, Finished, Outcome, Released, Retried, Snoozed, Succeeded
+from headrace_broker.outcome import Finish, Finished
 
 FINISH_BATCH = 200
 DUTY_BATCH = 200
@@ -300,7 +301,7 @@ class Broker(JobControl):
 
         async def finish_in(shard: int, indexes: list[int]) -> None:
             for chunk in _chunks(indexes, FINISH_BATCH):
-                arguments = [value for i in chunk for value in _finish_arguments(finishes[i])]
+                arguments = [value for i in chunk for value in finish_arguments(finishes[i])]
                 for i, word in zip(chunk, await self._run("finish", shard, *arguments), strict=True):
                     answers[i] = Finished(word.decode())
 
@@ -376,31 +377,3 @@ class Broker(JobControl):
 
 def _chunks(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _finish_arguments(finish: Finish) -> tuple[str | bytes | int, ...]:
-    """Returns what finish.lua takes for one outcome."""
-    kind, reason, detail, word, data = _outcome_arguments(finish.outcome)
-    return finish.job_id, finish.token, kind, reason, detail[:DETAIL], word, data
-
-
-def _outcome_arguments(outcome: Outcome) -> tuple[str, str, str, str | int, str | bytes]:
-    match outcome:
-        case Succeeded(result=None):
-            return "succeeded", "", "", "", ""
-        case Succeeded(result=result, content_type=content_type):
-            return "succeeded", "", "", content_type, result or b""
-        case Retried(delay_ms=delay_ms, failure=failure):
-            return "retried", failure.reason, _summary(failure), delay_ms, record.encode_failure(failure)
-        case Failed(failure=failure):
-            return "failed", failure.reason, _summary(failure), "", record.encode_failure(failure)
-        case Released():
-            return "released", Reason.RELEASED.value, "", "", ""
-        case Snoozed(delay_ms=delay_ms):
-            return "snoozed", Reason.SNOOZED.value, "", delay_ms, ""
-        case Discarded(reason=reason):
-            return "discarded", Reason.DISCARDED.value, reason, "", ""
-
-
-def _summary(failure: Failure) -> str:
-    return f"{failure.error_type}: {failure.message}" if failure.error_type else failure.message

@@ -23,7 +23,8 @@ from headrace_broker import (
     State,
     Succeeded,
 )
-from headrace_broker.broker import DETAIL, FINISH_BATCH
+from headrace_broker._job_control import DETAIL
+from headrace_broker.broker import FINISH_BATCH
 from headrace_broker.job import DAY, HOUR, MINUTE
 from headrace_broker.scripts import load
 

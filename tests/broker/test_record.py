@@ -23,7 +23,7 @@ from headrace_broker import (
     State,
     Succeeded,
 )
-from headrace_broker.broker import DETAIL
+from headrace_broker._job_control import DETAIL
 from headrace_broker.job import HOUR
 from headrace_broker.record import decode_failure, decode_history, digest, encode_failure, encode_spec
 

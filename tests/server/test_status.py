@@ -18,14 +18,11 @@ SAMPLES = {
     broker_errors.JobNotFound: broker_errors.JobNotFound("0" * 26),
     broker_errors.RequestIdReused: broker_errors.RequestIdReused("r", "0" * 26),
     broker_errors.BadPageToken: broker_errors.BadPageToken(SECRET),
-<<<<<<< HEAD
     broker_errors.WrongState: broker_errors.WrongState("0" * 26, "SUCCEEDED", "cancelled"),
-=======
     broker_errors.DurabilityNotReached: broker_errors.DurabilityNotReached(
         "0" * 26, Durability.REPLICATED, "no replica"
     ),
     broker_errors.DurabilityUnsupported: broker_errors.DurabilityUnsupported(Durability.FSYNCED, "no file"),
->>>>>>> 4be0393 (Store a job as safely as its producer asks, and say which level was reached)
     broker_errors.StoreUnavailable: broker_errors.StoreUnavailable(SECRET),
     broker_errors.StoreFull: broker_errors.StoreFull(SECRET),
     broker_errors.StoreUnfit: broker_errors.StoreUnfit(SECRET),
@@ -43,12 +40,9 @@ CODES = {
     broker_errors.JobNotFound: ("NOT_FOUND", {"resource_info"}),
     broker_errors.RequestIdReused: ("INVALID_ARGUMENT", {"bad_request"}),
     broker_errors.BadPageToken: ("INVALID_ARGUMENT", {"bad_request"}),
-<<<<<<< HEAD
     broker_errors.WrongState: ("FAILED_PRECONDITION", {"precondition_failure"}),
-=======
     broker_errors.DurabilityNotReached: ("UNAVAILABLE", {"retry_info"}),
     broker_errors.DurabilityUnsupported: ("FAILED_PRECONDITION", {"precondition_failure"}),
->>>>>>> 4be0393 (Store a job as safely as its producer asks, and say which level was reached)
     broker_errors.StoreUnavailable: ("UNAVAILABLE", {"retry_info"}),
     broker_errors.StoreFull: ("RESOURCE_EXHAUSTED", {"retry_info"}),
     broker_errors.StoreUnfit: ("FAILED_PRECONDITION", {"precondition_failure"}),
