@@ -14,7 +14,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # Pins for the build backend too, which pip installs apart (older releases of pip read the first, newer ones the second).
 PINNED = PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt"
 
-.PHONY: help setup demo test test-compose chaos soak rolling mutants check fmt lint proto proto-check up down constraints
+.PHONY: help setup demo test test-compose chaos soak rolling mutants bench check fmt lint proto proto-check up down constraints
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ soak: setup ## the same for longer (MINUTES=20)
 
 rolling: setup ## restart every process in its turn, under load (TIMES=20): no caller may notice
 	@$(CHAOS) --rolling $(or $(TIMES),20) $(ARGS)
+
+bench: setup ## measure headrace and its peers side by side; takes ten minutes of a quiet machine (ARGS="--only NAME")
+	@$(BIN)/python -m bench $(ARGS)
 
 mutants: setup ## break headrace on purpose, one fault at a time, and see that each is caught
 	@PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos.mutants $(ARGS)
