@@ -21,6 +21,7 @@ from headrace_broker.errors import (
     DurabilityNotReached,
     DurabilityUnsupported,
     JobNotFound,
+    QueueNotFound,
     RequestIdReused,
     StoreFull,
     StoreUnavailable,
@@ -59,6 +60,7 @@ from headrace_broker.outcome import (
     Snoozed,
     Succeeded,
 )
+from headrace_broker.queue import LIVE, Queue, QueuePage, Rates
 from headrace_broker.settings import BrokerSettings
 from headrace_broker.startup import (
     CannotStart,
@@ -73,6 +75,7 @@ from headrace_broker.subscription import RESYNC, Bell, Resync, Subscription
 
 __all__ = [
     "JSON",
+    "LIVE",
     "RESYNC",
     "TEXT",
     "BadPageToken",
@@ -106,6 +109,10 @@ __all__ = [
     "Priority",
     "Progress",
     "Promoted",
+    "Queue",
+    "QueueNotFound",
+    "QueuePage",
+    "Rates",
     "Reason",
     "Reclaimed",
     "Released",

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace_broker import record
+from headrace_broker import _page_token, record
 from headrace_broker._primaries import Primaries
-from headrace_broker.errors import BadPageToken
 from headrace_broker.job import Job
 from headrace_broker.keys import Shard
 from headrace_broker.store import Client
 
-_MAC_BYTES = 12
 _CHUNK = 256
 
 
@@ -44,7 +37,7 @@ async def list_dead_letters(
     """Returns the page after `page_token`, of at most `page_size` jobs."""
     if page_size < 1:
         raise ValueError(f"page_size must be at least 1, not {page_size}")
-    after = _read_token(page_token, secret=secret, queue=queue) if page_token else None
+    after = _Place(*_page_token.read(page_token, secret=secret, query=queue)) if page_token else None
     found: list[tuple[_Place, Shard]] = []
     total = 0
     for shard in shards:
@@ -56,7 +49,8 @@ async def list_dead_letters(
     found.sort(key=lambda pair: pair[0], reverse=True)
     page = found[:page_size]
     jobs = await _read_jobs(primaries, page)
-    token = _make_token(page[-1][0], secret=secret, queue=queue) if len(found) > page_size else ""
+    last = page[-1][0] if len(found) > page_size else None
+    token = _page_token.make([last.time_ms, last.job_id], secret=secret, query=queue) if last else ""
     return DeadLetters(jobs=tuple(jobs), next_page_token=token, total=total)
 
 
@@ -89,29 +83,3 @@ async def _read_jobs(primaries: Primaries, page: Sequence[tuple[_Place, Shard]])
         for place, _ in page
         if (fields := dict(zip(record.BASIC_FIELDS, records[place.job_id], strict=True)))["state"] is not None
     ]
-
-
-def _make_token(place: _Place, *, secret: bytes, queue: str) -> str:
-    body = json.dumps([place.time_ms, place.job_id]).encode()
-    return _encode(_mac(body, secret=secret, queue=queue) + body)
-
-
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _read_token(token: str, *, secret: bytes, queue: str) -> _Place:
-    try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    except (binascii.Error, ValueError) as error:
-        raise BadPageToken("the page token is not one that this server gave") from error
-    mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-    spelled_otherwise = _encode(raw) != token  # the decoder passes over characters that are not in its alphabet
-    if spelled_otherwise or not hmac.compare_digest(mac, _mac(body, secret=secret, queue=queue)):
-        raise BadPageToken("the page token is not one that this server gave for this query")
-    time_ms, job_id = json.loads(body)
-    return _Place(time_ms, job_id)
-
-
-def _mac(body: bytes, *, secret: bytes, queue: str) -> bytes:
-    return hmac.new(secret, queue.encode() + b"\0" + body, hashlib.sha256).digest()[:_MAC_BYTES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,14 +39,19 @@ class Reader:
         self._client_id = 0
         self._reading = False
         self._woken = False
+        self._nudged = False
+        self._called = asyncio.Event()
 
     async def wait(self, *, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:
-        """Returns the entries that arrive first, one for each stream at the most; () after the timeout or a wake.
+        """Returns the entries that arrive first, one for each stream at the most; () after timeout, wake or nudge.
+
+        Where there are no queues to wait for, it waits for the rest alone.
 
         Raises:
             StoreUnavailable: it cannot be reached, or has ceased to be the primary of this shard meanwhile.
         """
-        if self._woken:
+        if self._woken or self._nudged or not queues:
+            await self._rest(min(timeout_ms, LONGEST_BLOCK_MS) / 1_000)
             return ()
         try:
             with store.store_errors():
@@ -71,7 +77,7 @@ class Reader:
             await self.aclose()
             raise
         finally:
-            self._reading = False
+            self._reading = self._nudged = False
         return tuple(
             Delivery(queue=queue, priority=priority, entry=entry.decode(), job_id=fields[b"j"].decode())
             for name, entries in reply or ()
@@ -83,10 +89,30 @@ class Reader:
     async def wake(self) -> None:
         """Ends a wait by the store's own hand, so that an entry is either returned by it or not delivered at all."""
         self._woken = True
+        self._called.set()
         while self._reading:
-            if self._client_id and self._primary is not None:
-                await self._primary.redis.client_unblock(self._client_id)
-            await asyncio.sleep(_UNBLOCK_EVERY)  # it may have been asked before it had begun to block
+            await self._unblock()
+
+    async def nudge(self) -> None:
+        """Ends the wait that is under way, or else the next one, in the same way."""
+        self._nudged = True
+        self._called.set()
+        while self._reading and self._nudged:
+            await self._unblock()
+
+    async def _unblock(self) -> None:
+        if self._client_id and self._primary is not None:
+            await self._primary.redis.client_unblock(self._client_id)
+        await asyncio.sleep(_UNBLOCK_EVERY)  # it may have been asked before it had begun to block
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits for a wake or a nudge, at most that long; not at all where there has been one."""
+        self._called.clear()
+        if not (self._woken or self._nudged):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._called.wait()
+        self._nudged = False
 
     async def aclose(self) -> None:
         """Drops the connection. May be called twice."""

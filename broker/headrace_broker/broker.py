@@ -22,6 +22,7 @@ from headrace_broker.confirm import Confirmation, Confirmer
 from headrace_broker.errors import DurabilityNotReached, JobNotFound, RequestIdReused, StoreFull, StoreMoved
 from headrace_broker.job import MAX_CRASHES, ClaimedJob, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
 from headrace_broker.outcome import Finish, Finished
+from headrace_broker.queues import Queues
 
 FINISH_BATCH = 200
 DUTY_BATCH = 200
@@ -33,10 +34,13 @@ WORKER_TTL_MS = 10 * 60 * 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """The answer to a claim. `more`: it stopped at its bound, so call again rather than wait."""
+    """The answer to a claim. `more`: it stopped at its bound, so call again rather than wait. `paused`: queues that
+    hand out nothing now, so do not wait for them.
+    """
 
     jobs: tuple[ClaimedJob, ...]
     more: bool = False
+    paused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,12 @@ class Broker(JobControl):
         )
         self._producer = Producer(shards=shards, run=self._run, confirmer=self._confirmer)
         self._secret = b""
+        self.queues = Queues(
+            run=self._run,
+            primaries=self.primaries,
+            shards=[self.shard(n) for n in range(shards)],
+            secret=self._page_secret,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -280,13 +290,15 @@ class Broker(JobControl):
         reply = await self._run(
             "claim", shard, worker, token, self.lease_ms, count, int(resume), len(streams) // 2, *streams, *entries
         )
-        jobs = tuple(record.decode_claimed(fields, token=token) for fields in _chunks(reply[1:], 10))
-        return Claims(jobs=jobs, more=bool(reply[0]))
+        jobs = tuple(record.decode_claimed(fields, token=token) for fields in _chunks(reply[2:], 10))
+        paused = frozenset(reply[1].decode().split(",")) if reply[1] else frozenset()
+        return Claims(jobs=jobs, more=bool(reply[0]), paused=paused)
 
     async def wait(self, *, shard: int, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:
-        """Blocks until a job is delivered to this worker, `timeout_ms` have passed, or `wake` is called: then ().
+        """Blocks until a job is delivered to this worker; () when `timeout_ms` have passed, or at a wake or a nudge.
 
-        Hand what it returns to the next claim. Has a connection of its own; one call at a time for each shard.
+        Where there are no `queues` it waits for the rest alone. Hand what it returns to the next claim. Has a
+        connection of its own; one call at a time for each shard.
         """
         return await self._readers[shard].wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
 
@@ -294,6 +306,11 @@ class Broker(JobControl):
         """Ends all waits of this broker, without losing a delivery. Later waits return at once, too."""
         async with store.calling():
             await asyncio.gather(*(reader.wake() for reader in self._readers.values()))
+
+    async def nudge(self, shard: int) -> None:
+        """Ends the wait that is under way, or else the next one, without losing a delivery: time for another claim."""
+        async with store.calling():
+            await self._readers[shard].nudge()
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Finished]:
         """Writes outcomes, each only under the token of the current claim. Safe to repeat."""
@@ -335,7 +352,7 @@ class Broker(JobControl):
 
     # --- maintenance: each is one script, so any number of processes may call it at once
 
-    async def queues(self, shard: int) -> list[str]:
+    async def queue_names(self, shard: int) -> list[str]:
         """Reads the names of the queues that a shard has ever had jobs of, sorted."""
         async with self.primaries.calling(shard) as redis:
             names = await redis.smembers(self.shard(shard).queues())

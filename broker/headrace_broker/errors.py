@@ -2,6 +2,7 @@
 
 BrokerError
 ├── JobNotFound          no such job: never stored, or its record has aged out
+├── QueueNotFound        no such queue: it has never had a job, nor been set up
 ├── RequestIdReused      the request_id already stands for another job
 ├── WrongState           the job is not in a state in which this can be done
 ├── BadPageToken         the page token is not one of ours, or belongs to another query
@@ -31,6 +32,14 @@ class JobNotFound(BrokerError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id}")
         self.job_id = job_id
+
+
+class QueueNotFound(BrokerError):
+    """No such queue: it has never had a job, nor been set up."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"no queue {queue}")
+        self.queue = queue
 
 
 class RequestIdReused(BrokerError):

@@ -43,8 +43,12 @@ class Shard:
         return f"{self.tag}queues"
 
     def queue(self, queue: str) -> str:
-        """Hash: counters per state."""
+        """Hash: counters per state, and what operators have set: that it is paused, and its settings."""
         return f"{self.tag}queue:{queue}"
+
+    def rates(self, queue: str) -> str:
+        """Hash: jobs that came, ended and failed in each of the latest spells of 10 s; expires when nothing happens."""
+        return f"{self.tag}rates:{queue}"
 
     def job(self, job_id: str) -> str:
         """Hash: the record."""
@@ -93,6 +97,10 @@ class Shard:
     def wake(self) -> str:
         """Channel: a job came to the head of a schedule."""
         return f"{self.tag}wake"
+
+    def paused(self) -> str:
+        """Channel: a queue was paused or resumed."""
+        return f"{self.tag}paused"
 
 
 def job_id(request_id: str, *, shards: int) -> str:

@@ -101,7 +101,7 @@ class Maintenance:
             await self._broker.forget(shard=shard, queues=queues)
 
     async def _queues(self, shard: int) -> list[Sequence[str]]:
-        names = await self._broker.queues(shard)
+        names = await self._broker.queue_names(shard)
         return [names[start : start + _QUEUES_A_CALL] for start in range(0, len(names), _QUEUES_A_CALL)]
 
     async def _every(self, seconds: float, duty: Callable[[int], Awaitable[None]], shard: int) -> None:

@@ -109,6 +109,10 @@ class Subscription:
         """Returns the event that is set when a job came to the head of a schedule, or that may have been missed."""
         return self._feeds[shard].wake
 
+    def paused(self, shard: int) -> asyncio.Event:
+        """Returns the event that is set when a queue was paused or resumed, or that may have been missed."""
+        return self._feeds[shard].paused
+
     @property
     def listeners(self) -> int:
         """How many bells there are."""
@@ -121,9 +125,10 @@ class _Feed:
     def __init__(self, *, primaries: Primaries, shard: keys.Shard, worker: str, orders: asyncio.Event) -> None:
         self.shard = shard
         self.wake = asyncio.Event()
+        self.paused = asyncio.Event()
         self.bells: dict[str, set[Bell]] = defaultdict(set)
         self._primaries = primaries
-        self._signals = {shard.wake(): self.wake}
+        self._signals = {shard.wake(): self.wake, shard.paused(): self.paused}
         """Channels of which no word matters, only that there was one; heard as long as there is a connection."""
         if worker:
             self._signals[shard.orders(worker)] = orders

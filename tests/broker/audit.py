@@ -53,6 +53,7 @@ def patterns(shard: Shard) -> dict[str, str]:
     return {
         like(shard.queues()): "set",
         like(shard.queue("QUEUE")): "hash",
+        like(shard.rates("QUEUE")): "hash",
         like(shard.job("ID")): "hash",
         **{like(shard.ready("QUEUE", priority)): "stream" for priority in Priority},
         like(shard.due("QUEUE")): "zset",
@@ -178,7 +179,8 @@ async def _check_counters(broker: Broker, shard: Shard, jobs: Iterable[Job]) -> 
     for job in jobs:
         live[job.spec.queue][job.state] += 1
     for queue in {name.decode() for name in await broker.redis.smembers(shard.queues())} | set(live):
-        kept = {k.decode(): int(v) for k, v in (await broker.redis.hgetall(shard.queue(queue))).items()}
+        fields = {k.decode(): v for k, v in (await broker.redis.hgetall(shard.queue(queue))).items()}
+        kept = {state: int(fields[state]) for state in State if state in fields}
         assert min(kept.values(), default=0) >= 0, f"{queue}: {kept}"
         for state in _LIVE:
             assert kept.get(state, 0) == live[queue][state], f"{queue}: {kept}, but there are {dict(live[queue])}"

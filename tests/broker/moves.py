@@ -150,6 +150,7 @@ async def corrupt(broker: Broker, key: str) -> str:
 
 QUEUE_KEYS = [
     "queue:default",
+    "rates:default",
     "ready:default:high",
     "ready:default:normal",
     "ready:default:low",

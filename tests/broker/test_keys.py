@@ -123,7 +123,7 @@ def test_every_key_of_a_shard_has_its_hash_tag() -> None:
     names = [
         shard.queues(), shard.queue("q"), shard.job("j"), *(shard.ready("q", priority) for priority in Priority),
         shard.due("q"), shard.expiring("q"), shard.dead("q"), shard.workers(), shard.worker("w"), shard.pulse(),
-        shard.secret(), shard.event("j"), shard.orders("w"), shard.wake(),
+        shard.secret(), shard.event("j"), shard.orders("w"), shard.wake(), shard.rates("q"), shard.paused(),
     ]  # fmt: skip
 
     assert all(name.startswith("{ns:7}:") for name in names)

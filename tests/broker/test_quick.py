@@ -95,3 +95,12 @@ async def test_the_other_duties_run(quick: Broker) -> None:
     assert await quick.depart(worker="w1", queues=["default", "other"]) == 0
     assert await quick.forget(shard=0, queues=["default", "other"], idle_ms=-1) == 0
     assert (await quick.get(A)).state is State.EXPIRED
+
+
+async def test_a_queue_is_paused_and_seen(quick: Broker) -> None:
+    """Steps: enqueue → pause → claim nothing → resume → claim, and the counts of it."""
+    await quick.enqueue([new("a")])
+    assert (await quick.queues.pause("default", reason="r")).pause_reason == "r"
+    assert (await claim(quick)).paused == {"default"}
+    assert (await quick.queues.resume("default")).jobs[State.QUEUED] == 1
+    assert ids(await claim(quick)) == [A]

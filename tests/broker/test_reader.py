@@ -181,3 +181,48 @@ async def test_a_wait_uses_one_connection(spare_broker: Broker) -> None:
         await wait(spare_broker, timeout_ms=1)
 
     assert (await spare_broker.redis.info("stats"))["total_connections_received"] == before
+
+
+async def test_a_nudge_ends_one_wait(spare_broker: Broker, eventually: Eventually) -> None:
+    """The wait under way returns (), the next one waits again."""
+    await claim(spare_broker)
+    waiting = asyncio.create_task(wait(spare_broker, timeout_ms=MINUTE))
+    await eventually(lambda: blocked(spare_broker))
+
+    await spare_broker.nudge(0)
+
+    assert await waiting == ()
+    again = asyncio.create_task(wait(spare_broker, timeout_ms=MINUTE))
+    await eventually(lambda: blocked(spare_broker))
+    await spare_broker.enqueue([new("a")])
+    assert [d.job_id for d in await again] == [A]
+
+
+async def test_a_nudge_before_a_wait_is_not_lost(store_broker: Broker) -> None:
+    """A nudge that comes between a claim and its wait ends that wait before it begins, and no other."""
+    await claim(store_broker)
+    began = time.monotonic()
+    await store_broker.nudge(0)
+
+    assert await wait(store_broker, timeout_ms=MINUTE) == ()
+    assert time.monotonic() - began < 5
+    assert await wait(store_broker, timeout_ms=60) == ()
+    assert time.monotonic() - began > 0.05
+
+
+async def test_where_there_is_no_queue_to_wait_for(store_broker: Broker) -> None:
+    """It waits without the store, and ends at its time, at a nudge, and at a wake."""
+
+    async def rest(timeout_ms: int) -> float:
+        began = time.monotonic()
+        assert await store_broker.wait(shard=0, worker="w1", queues=[], timeout_ms=timeout_ms) == ()
+        return time.monotonic() - began
+
+    assert 0.05 < await rest(60) < 3
+    for end in (lambda: store_broker.nudge(0), store_broker.wake):
+        resting = asyncio.create_task(rest(MINUTE))
+        await give_way(5)
+        assert not resting.done()
+        await end()
+        assert await resting < 5
+    assert await rest(MINUTE) < 1, "woken for good"

@@ -10,10 +10,16 @@ from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, finish, make_due,
 from broker.state import A, B, C, D, all_keys, ident, new
 from headrace_broker import Broker, Failed, Finished, Held, State, Succeeded
 from headrace_broker.job import DAY, HOUR
+from headrace_broker.queues import Queues
 from headrace_broker.scripts import PRELUDE, load, names, source
 
 NAMES = names()
-METHODS = {name: name for name in NAMES} | {"progress": "report_progress"}
+METHODS = {name: getattr(Broker, name, None) for name in NAMES} | {
+    "progress": Broker.report_progress,
+    "pause": Queues.pause,
+    "resume": Queues.resume,
+    "stats": Queues.get_many,
+}
 GROWS = {"enqueue"}
 """Scripts that bring new work, and are refused when memory is out. Promote is none of them: it moves what the store
 holds already, and a due job that cannot move never ends, so a store full of scheduled jobs could never drain.
@@ -38,8 +44,8 @@ def body(name: str) -> str:
 def test_there_are_scripts() -> None:
     """The package ships the scripts of this room."""
     assert NAMES == [
-        "cancel", "claim", "depart", "enqueue", "expire", "finish", "forget", "progress", "promote", "reclaim",
-        "renew", "trim",
+        "cancel", "claim", "depart", "enqueue", "expire", "finish", "forget", "pause", "progress", "promote", "reclaim",
+        "renew", "resume", "stats", "trim",
     ]  # fmt: skip
 
 
@@ -109,7 +115,7 @@ def test_groups_are_made_at_the_beginning(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_script_has_a_method_and_a_test_module(name: str) -> None:
     """One transition, one script, one method, one test module, one name."""
-    assert callable(getattr(Broker, METHODS[name]))
+    assert callable(METHODS[name])
     assert (Path(__file__).parent / f"test_{name}.py").is_file()
 
 
@@ -145,6 +151,8 @@ async def exercise(broker: Broker, *, expire_time_ms: int) -> None:
     await broker.forget(shard=0, queues=["default"])
     assert await broker.depart(worker="w9", queues=["default"]) == 0
     assert (await broker.dead_letters()).total == 1
+    assert (await broker.queues.pause("default")).paused_at_ms is not None
+    assert (await broker.queues.resume("default")).paused_at_ms is None
     await broker.enqueue([new("e", delay_ms=HOUR)])
     await broker.enqueue([new("f")])
     assert (await broker.cancel(ident("f"))).state is State.CANCELLED

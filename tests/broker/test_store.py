@@ -162,7 +162,7 @@ async def test_a_store_that_is_down_is_unavailable_at_once(url: str) -> None:
             lambda: broker.depart(worker="w1", queues=["default"]),
             lambda: broker.promote(shard=0, queues=["default"]),
             lambda: broker.reclaim(shard=0, queues=["default"]),
-            lambda: broker.queues(0),
+            lambda: broker.queue_names(0),
         ]
         began = time.monotonic()
         for call in calls:

@@ -46,7 +46,7 @@ async def holdings(stage: Stage) -> Holdings:
 
 async def _consumers(stage: Stage) -> int:
     shard, count = stage.broker.shard(0), 0
-    for queue in await stage.broker.queues(0):
+    for queue in await stage.broker.queue_names(0):
         for priority in Priority:
             key = shard.ready(queue, priority)
             if await stage.broker.redis.exists(key):

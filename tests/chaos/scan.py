@@ -26,7 +26,7 @@ async def unfinished(broker: Broker) -> int:
     """Returns how many jobs have not ended, by the counters."""
     total = 0
     for number in range(broker.shards):
-        for queue in await broker.queues(number):
+        for queue in await broker.queue_names(number):
             counters = await broker.redis.hgetall(broker.shard(number).queue(queue))
             waiting = (b"SCHEDULED", b"QUEUED", b"PROCESSING", b"RETRYING")
             total += sum(int(counters.get(state, 0)) for state in waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,16 @@ class Consumer:
         self._outage.hurry()
         self._slots.wake()
 
+    async def look_again(self, changed: asyncio.Event) -> None:
+        """Ends the wait under way whenever a queue was paused or resumed: the next claim says which. Runs for ever."""
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                await self._broker.nudge(self._shard)
+            except StoreUnavailable as error:  # the wait has failed too, or ends by its own timeout
+                log.debug("could not look again at once", shard=self._shard, error=str(error))
+
     async def turn(self) -> None:
         """One round: claim up to the free slots and start what came; where that was not all, wait for a delivery.
 
@@ -99,8 +110,9 @@ class Consumer:
         for job in claims.jobs:
             self._start(job, leased_until=self._leased_until)
         if len(claims.jobs) < request.count and not claims.more:
+            open_queues = [queue for queue in self._queues if queue not in claims.paused]
             self._delivered = await self._broker.wait(
-                shard=self._shard, worker=self._worker_id, queues=self._queues, timeout_ms=WAIT_MS
+                shard=self._shard, worker=self._worker_id, queues=open_queues, timeout_ms=WAIT_MS
             )
 
     def _is_late(self) -> bool:

@@ -123,6 +123,10 @@ class App:
             self._supervise(self._subscription.run(), name="subscription"),
             self._supervise(self._heed_orders(), name="orders"),
             self._supervise(self._maintenance.run(), name="maintenance"),
+            *(
+                self._supervise(consumer.look_again(self._subscription.paused(shard)), name=f"pauses-{shard}")
+                for shard, consumer in enumerate(self._consumers)
+            ),
         ]
         self._claiming = [
             self._supervise(consumer.run(), name=f"consumer-{shard}") for shard, consumer in enumerate(self._consumers)

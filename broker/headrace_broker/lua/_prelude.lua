@@ -19,6 +19,8 @@ local function ready_key(queue, priority) return SHARD .. 'ready:' .. queue .. '
 local function due_key(queue) return SHARD .. 'due:' .. queue end
 local function expiring_key(queue) return SHARD .. 'expiring:' .. queue end
 local function dead_key(queue) return SHARD .. 'dead:' .. queue end
+local function queue_key(queue) return SHARD .. 'queue:' .. queue end
+local function rates_key(queue) return SHARD .. 'rates:' .. queue end
 
 -- Laws 1 and 5: a key of the wrong type must stop a script before its first write, and every stream has its group
 -- from the start. Both are looked at once a script and key.
@@ -39,7 +41,8 @@ local function expect_queue(queue)
   if checked[queue] then return end
   for _, priority in ipairs(PRIORITIES) do expect(ready_key(queue, priority), 'stream') end
   for _, key in ipairs({due_key(queue), expiring_key(queue), dead_key(queue)}) do expect(key, 'zset') end
-  expect(SHARD .. 'queue:' .. queue, 'hash')
+  expect(queue_key(queue), 'hash')
+  expect(rates_key(queue), 'hash')
   checked[queue] = true
 end
 
@@ -49,6 +52,13 @@ local function ensure_group(key)
     local made = redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
     if type(made) == 'table' and made.err and not string.find(tostring(made.err), 'BUSYGROUP', 1, true) then error(made) end
     checked[key] = 'grouped'
+  end
+end
+
+-- Puts a queue on the list of those that there are; its streams have their groups from then on.
+local function know(queue)
+  if redis.call('SADD', KEYS[1], queue) == 1 then
+    for _, priority in ipairs(PRIORITIES) do ensure_group(ready_key(queue, priority)) end
   end
 end
 
@@ -93,11 +103,33 @@ local function count(queue, state, by)
   counters[queue] = counters[queue] or {}
   counters[queue][state] = (counters[queue][state] or 0) + by
 end
+-- Rates: for each spell of 10 s how many jobs came, ended, and ended as FAILED. Fields of `rates:<queue>` named
+-- 'letter spell'; the key lives for 8 spells after its latest field, so these are all that can be left of old ones.
+local SPELL, SPELLS = 10000, 7
+local spell = math.floor(NOW / SPELL)
+local tallies = {}
+local function tally(queue, letter)
+  tallies[queue] = tallies[queue] or {}
+  tallies[queue][letter] = (tallies[queue][letter] or 0) + 1
+end
+local function flush_tally(queue, letter, by)
+  local key = rates_key(queue)
+  if redis.call('HINCRBY', key, letter .. spell, by) > by then return end
+  local old = {}
+  for n = spell - 2 * SPELLS - 1, spell - SPELLS do
+    for _, each in ipairs({'e', 'f', 'd'}) do old[#old + 1] = each .. n end
+  end
+  redis.call('HDEL', key, unpack(old))
+  redis.call('PEXPIRE', key, (SPELLS + 1) * SPELL)
+end
 local function flush_counters()
   for queue, states in pairs(counters) do
     for state, by in pairs(states) do
-      if by ~= 0 then redis.call('HINCRBY', SHARD .. 'queue:' .. queue, state, by) end
+      if by ~= 0 then redis.call('HINCRBY', queue_key(queue), state, by) end
     end
+  end
+  for queue, letters in pairs(tallies) do
+    for letter, by in pairs(letters) do flush_tally(queue, letter, by) end
   end
 end
 
@@ -141,6 +173,23 @@ local function drop(key, entry)
   redis.call('XACK', key, 'workers', entry)
   redis.call('XDEL', key, entry)
 end
+
+-- A reply of XINFO that is a list of names and values, as a table.
+local function facts(pairs_list)
+  local t = {}
+  for i = 1, #pairs_list, 2 do t[pairs_list[i]] = pairs_list[i + 1] end
+  return t
+end
+-- The first entries of a stream that nobody has read, up to the entry id `to`.
+local function unread(key, to, limit)
+  local from = '-'
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local g = facts(group)
+    if g.name == 'workers' then from = '(' .. g['last-delivered-id'] end
+  end
+  return redis.call('XRANGE', key, from, to, 'COUNT', limit)
+end
+
 -- Where the entry of a queued or running job is, kept as 'priority entry-id': its stream, its id.
 local function claimed_at(job)
   local space = string.find(job.entry, ' ', 1, true)
@@ -168,8 +217,10 @@ local function finish(job, state, reason, detail, fields)
   fields[#fields + 1] = 'finished'
   fields[#fields + 1] = NOW
   move(job, state, reason, detail, fields)
+  tally(job.queue, 'f')
   if job.expires then redis.call('ZREM', expiring_key(job.queue), job.id) end
   if state == 'FAILED' then
+    tally(job.queue, 'd')
     redis.call('ZADD', dead_key(job.queue), NOW, job.id)
   else
     redis.call('PEXPIRE', job_key(job.id), math.max(job.retention, 1))

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Gives a worker up to `count` queued jobs and the lease of each: QUEUED → PROCESSING.
 -- Reads the streams in the order given; entries whose job was cancelled or has ended are cleared away on the way.
+-- A paused queue hands out nothing; what a blocking read has delivered of it goes back to the front.
 -- Run again with the same token and resume 1, it returns once more what a call whose reply was lost had claimed.
 -- KEYS[1]  '{namespace:shard}:queues'
 -- ARGV[1]  worker, the consumer's name
@@ -10,7 +11,8 @@
 -- ARGV[5]  resume: 1 to look at the worker's own pending entries first
 -- ARGV[6]  number of streams; then for each 2 values: queue, priority
 -- ARGV     then for each entry that a blocking read has delivered 4 values: queue, priority, entry id, job id
--- Reply    1 where it stopped at its bound with entries left to look at, else 0; then for each job 10 values:
+-- Reply    1 where it stopped at its bound with entries left to look at, else 0; the paused ones among the queues, with
+--          commas between them; then for each job 10 values:
 --          id, queue, priority, spec, payload, attempt, crashes, version, time created, time started
 local WORKER, TOKEN, LEASE = ARGV[1], ARGV[2], ARGV[3]
 local want = tonumber(ARGV[4])
@@ -19,7 +21,16 @@ local READS = 500 -- entries that one call looks at, at the most
 local last_stream = 6 + 2 * tonumber(ARGV[6])
 for i = 7, last_stream, 2 do expect_queue(ARGV[i]) end
 
-local reply = {0}
+local paused, names = {}, {}
+for i = 7, last_stream, 2 do
+  local queue = ARGV[i]
+  if paused[queue] == nil then
+    paused[queue] = redis.call('HEXISTS', queue_key(queue), 'paused_at') == 1
+    if paused[queue] then names[#names + 1] = queue end
+  end
+end
+
+local reply = {0, table.concat(names, ',')}
 local function give(job)
   local f = redis.call('HMGET', job_key(job.id), 'spec', 'payload')
   local n = #reply
@@ -41,7 +52,7 @@ local function take(queue, priority, entry, id, late)
   elseif job.expires and job.expires <= NOW then
     lapse(job)
     drop(key, entry)
-  elseif want <= 0 then -- delivered beyond the free slots: back to the front, still QUEUED
+  elseif want <= 0 or paused[queue] then -- delivered and not to be had: back to the front, still QUEUED
     put_back(job)
     drop(key, entry)
   else
@@ -97,7 +108,7 @@ end
 local reads = READS
 for i = 7, last_stream, 2 do
   local key = ready_key(ARGV[i], ARGV[i + 1])
-  while want > 0 and reads > 0 do
+  while want > 0 and reads > 0 and not paused[ARGV[i]] do
     local asked = math.min(want, reads)
     local read = redis.pcall('XREADGROUP', 'GROUP', 'workers', WORKER, 'COUNT', asked, 'STREAMS', key, '>')
     if read and read.err then

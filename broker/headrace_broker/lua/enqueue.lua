@@ -20,9 +20,7 @@ for i = 1, #ARGV, WIDTH do
   local seen, word = known[id], 'old'
   if not seen[1] then
     word = 'new'
-    if redis.call('SADD', KEYS[1], queue) == 1 then
-      for _, level in ipairs(PRIORITIES) do ensure_group(ready_key(queue, level)) end
-    end
+    know(queue)
     local due = delay ~= '' and NOW + tonumber(delay) or tonumber(at)
     local state = due > NOW and 'SCHEDULED' or 'QUEUED'
     local expires, retention = string.match(limits, '(%d+) (%d+)')
@@ -48,6 +46,7 @@ for i = 1, #ARGV, WIDTH do
     redis.call('HSET', job_key(id), unpack(fields))
     if expires ~= '0' then redis.call('ZADD', expiring_key(queue), expires, id) end
     count(queue, state, 1)
+    tally(queue, 'e')
     publish(job, state, '', '')
     seen = {state, 1, NOW, digest}
     known[id] = seen

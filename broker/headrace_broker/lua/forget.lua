@@ -8,12 +8,6 @@
 local IDLE = tonumber(ARGV[1])
 local forgotten = 0
 
-local function facts(pairs_list)
-  local t = {}
-  for i = 1, #pairs_list, 2 do t[pairs_list[i]] = pairs_list[i + 1] end
-  return t
-end
-
 expect(SHARD .. 'workers', 'zset')
 for i = 2, #ARGV do
   for _, priority in ipairs(PRIORITIES) do expect(ready_key(ARGV[i], priority), 'stream') end
