@@ -24,9 +24,9 @@ from chaos.checker import check
 from chaos.checker.history import read
 from chaos.nemesis import Nemesis
 from chaos.report import show
-from chaos.shim import compiler
 from chaos.stage import LEASE, Stage
 from chaos.witness import Witness
+from harness.shim import compiler
 
 SECONDS = 60.0
 CALM_LEASE = 10.0

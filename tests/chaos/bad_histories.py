@@ -89,6 +89,19 @@ def with_link(worker: str) -> History:
     return replace(GOOD, faults=(replace(GOOD.faults[0], kind="cut", target=f"{worker} to store", pid=-1),))
 
 
+def with_cancel(**changes: object) -> History:
+    """Returns the good history with one cancel: of the plain job, which was told to be CANCELLED then."""
+    cancel = replace(GOOD.cancels[0], state="CANCELLED", **changes)  # type: ignore[arg-type]
+    return replace(GOOD, cancels=(cancel,))
+
+
+def overtaken() -> History:
+    """Returns the good history without faults, with a job that came before another, and was claimed seconds after."""
+    first = steps(("QUEUED", -5, 0, "", ""), ("PROCESSING", 3_000, 1, "", "w-11-ab"), ("SUCCEEDED", 3_001, 1, "", ""))
+    history = with_store(records={**RECORDS, "EARLY": replace(RECORDS[PLAIN], job_id="EARLY", steps=first)})
+    return replace(history, settings=replace(history.settings, faults=False))
+
+
 def rolled(history: History = GOOD) -> History:
     """Returns a history as one of rolling restarts."""
     return replace(history, settings=replace(history.settings, rolling=1))
@@ -108,6 +121,7 @@ def shifted(told: tuple[Step, ...], version: int, **changes: object) -> tuple[St
     )
 
 
+CANCELLED = replace(PLAIN_STEPS[2], state="CANCELLED", reason="REQUESTED", detail="chaos")
 CRASHED_TWICE = steps(
     ("QUEUED", 0, 0, "", ""),
     ("PROCESSING", 10, 1, "", "w-11-ab"),
@@ -267,6 +281,19 @@ BAD: dict[str, tuple[str, History]] = {
     "a consumer more than before": ("I15", holding(consumers=3)),
     "connections that pile up": ("I18", holding(connections=40)),
     "files that pile up": ("I18", holding(**{"files of worker-1": 60})),
+    "a job that ran after it had been cancelled": ("I21", with_cancel(ended_ms=T + 11)),
+    "a job that was claimed after its cancellation was accepted": ("I21", with_cancel(ended_ms=T + 9)),
+    "a cancelled job that came back": ("I21", with_cancel(ended_ms=T + 40)),
+    "a cancellation that was accepted and forgotten": (
+        "I21",
+        with_steps(PLAIN, *PLAIN_STEPS[:2], replace(PLAIN_STEPS[2], state="FAILED", reason="HANDLER_ERROR")),
+    ),
+    "a cancellation that nobody asked for": (
+        "I21",
+        replace(with_steps(PLAIN, *PLAIN_STEPS[:2], CANCELLED), cancels=()),
+    ),
+    "a cancel that failed": ("I21", with_cancel(answer="fail")),
+    "a job that was overtaken": ("I20", overtaken()),
     "a call that a rolling restart made fail": ("R1", rolled()),
     "an attempt that a rolling restart burned": ("R2", rolled()),
     "a payload in a log": ("I22", with_process(1, leaks=("canary",))),

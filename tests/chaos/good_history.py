@@ -2,6 +2,7 @@
 
 from chaos.checker.history import (
     Call,
+    Cancel,
     Event,
     Fault,
     History,
@@ -89,6 +90,11 @@ GOOD = History(
         Call(number=5, request_id="r-SOON", answer="ok", job_id=SOON, ended_ms=T),
         Call(number=6, request_id="r-never", answer="fail", error="ResourceExhausted"),
         Call(number=7, request_id="r-unknown"),
+    ),
+    cancels=(
+        Cancel(number=8, job_id=PLAIN, ended_ms=T + 15, answer="ok", state="PROCESSING"),
+        Cancel(number=9, job_id=SOON, ended_ms=T + 800, answer="ok", state="SUCCEEDED"),
+        Cancel(number=10, job_id=LOST),
     ),
     runs=(
         run(PLAIN, "t1", 10, 12, 25),

@@ -25,6 +25,7 @@ from chaos.mix import Request, draw, draw_gentle
 from headrace import (
     AsyncClient,
     AsyncJobHandle,
+    DeadlineExceeded,
     EnqueueError,
     HeadraceError,
     InvalidRequest,
@@ -38,6 +39,8 @@ SETTLE = 40.0
 WATCHERS_SETTLE = 75.0
 """The same for watchers: it takes 35 s to find out that a stream was swallowed."""
 LAST_ROUND = 400
+CANCELLED = 0.06
+"""Share of the jobs that somebody cancels a moment later."""
 POISON_EVERY = 20.0
 """Seconds between two jobs that kill their worker: each of them costs four workers."""
 PATIENCE = 4.0
@@ -171,6 +174,8 @@ class Load:
         self._recent = [*self._recent[-200:], request]
         if self._rng.random() < 0.15:
             self._spawn(self._watch(job_id), self._watching)
+        if self._rng.random() < CANCELLED and not self._gentle:
+            self._spawn(self._cancel(job_id), self._calling)
 
     def _failed(self, number: int, request: Request, error: HeadraceError) -> None:
         told = f"{type(error).__name__}: {error}"
@@ -183,6 +188,18 @@ class Load:
             self._unanswered[name] = request
         else:
             self._unanswered.pop(name, None)
+
+    async def _cancel(self, job_id: str) -> None:
+        await asyncio.sleep(self._rng.uniform(0, 1.5))
+        number = next(self._log.numbers)
+        self._log.write("cancel", number=number, job_id=job_id)
+        try:
+            job = await self._rng.choice(self._clients).cancel(job_id, reason="chaos")
+        except HeadraceError as error:
+            answer = "unknown" if isinstance(error, Unavailable | DeadlineExceeded) else "fail"
+            self._log.write("cancelled", number=number, answer=answer, error=f"{type(error).__name__}: {error}")
+        else:
+            self._log.write("cancelled", number=number, answer="ok", state=job.state.value)
 
     async def _watch(self, job_id: str) -> None:
         number = next(self._log.numbers)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from chaos.mix import CANARY
-from chaos.shim import Shim, compiled, compiler
 from harness.processes import Process, start
 from harness.proxy import Proxy
+from harness.shim import Shim, compiled, compiler
 from harness.stores import Store
 from headrace_broker import Broker
 

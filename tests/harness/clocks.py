@@ -1,12 +1,10 @@
 """Processes whose wall clock is wrong, as on a host without NTP."""
 
-import subprocess
-from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-_SOURCE = Path(__file__).with_name("clock_shift.c")
+from harness.shim import Shim, compiled
 
 
 class WrongClock(Protocol):
@@ -20,10 +18,12 @@ class WrongClock(Protocol):
 @pytest.fixture(scope="session")
 def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> WrongClock:
     """See WrongClock."""
-    library = tmp_path_factory.mktemp("clock") / "clock_shift.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-ldl"], check=True)
+    place = tmp_path_factory.mktemp("clock")
+    library = compiled(place)
 
     def environment(seconds: int) -> dict[str, str]:
-        return {"LD_PRELOAD": str(library), "CLOCK_SHIFT_SECONDS": str(seconds)}
+        shim = Shim(library=library, control=place / f"{seconds} seconds")
+        shim.shift_clock(seconds)
+        return shim.environment
 
     return environment

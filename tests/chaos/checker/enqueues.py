@@ -35,16 +35,19 @@ def no_loss(history: History) -> Iterator[Violation]:
 
 def ends_as_it_should(history: History) -> Iterator[Violation]:
     """I1: a job ends in a state that its handler, its crashes or its expire_time can have brought it to."""
+    asked = {cancel.job_id for cancel in history.cancels}
     for record in history.store.records.values():
         if record.state not in TERMINAL:
             continue
         end = (record.state, record.steps[-1].reason)
-        if end not in _possible_ends(record):
+        if end not in _possible_ends(record, cancelled=record.job_id in asked):
             yield Violation("I1", record.job_id, f"a {record.type} job ended as {' '.join(end).strip()}")
 
 
-def _possible_ends(record: Record) -> set[tuple[str, str]]:
+def _possible_ends(record: Record, *, cancelled: bool) -> set[tuple[str, str]]:
     ends = _ENDS.get(record.type, {SUCCEEDED}) | {CRASHED}
+    if cancelled:
+        ends = ends | {("CANCELLED", "REQUESTED")}
     if record.expires_ms is not None:
         ends = ends | {("EXPIRED", ""), ("FAILED", "EXPIRED")}
     return ends

@@ -63,6 +63,20 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """One call of cancel. `state` is the job's state in the answer."""
+
+    number: int
+    job_id: str
+    invoked_ms: float = 0.0
+    ended_ms: float | None = None
+    answer: str = "unknown"
+    """ok, fail or unknown."""
+    state: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that a watcher was told."""
 
@@ -220,6 +234,7 @@ class History:
     settings: Settings
     store: Store
     calls: tuple[Call, ...] = ()
+    cancels: tuple[Cancel, ...] = ()
     watches: tuple[Watch, ...] = ()
     runs: tuple[Run, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -247,7 +262,7 @@ class History:
 def read(directory: Path) -> History:
     """Reads the files of a run."""
     ran = json.loads((directory / "run.json").read_text())
-    calls, watches = _client(_rows(directory / "client.jsonl"))
+    calls, cancels, watches = _client(_rows(directory / "client.jsonl"))
     reloaded = directory / "reloaded.json"
     effects = _rows(directory / "effects.jsonl")
     processes = json.loads((directory / "processes.json").read_text())
@@ -255,6 +270,7 @@ def read(directory: Path) -> History:
         settings=Settings(**{name: ran[name] for name in Settings.__slots__ if name in ran}),
         store=_store(json.loads((directory / "final.json").read_text())),
         calls=calls,
+        cancels=cancels,
         watches=watches,
         runs=tuple(run for run in _runs(effects) if run.began_ms < ran.get("burst_ms", run.began_ms + 1)),
         faults=tuple(Fault(**row) for row in _rows(directory / "faults.jsonl")) + _stalls(effects),
@@ -270,8 +286,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _client(rows: list[dict[str, Any]]) -> tuple[tuple[Call, ...], tuple[Watch, ...]]:
+def _client(rows: list[dict[str, Any]]) -> tuple[tuple[Call, ...], tuple[Cancel, ...], tuple[Watch, ...]]:
     asked: dict[int, dict[str, Any]] = {}
+    cancelled: dict[int, dict[str, Any]] = {}
     watched: dict[int, dict[str, Any]] = {}
     for row in rows:
         kind, at = row.pop("row"), row.pop("at")
@@ -280,6 +297,10 @@ def _client(rows: list[dict[str, Any]]) -> tuple[tuple[Call, ...], tuple[Watch, 
                 asked[row["number"]] = {**row, "invoked_ms": at}
             case "answer":
                 asked[row["number"]] |= {**row, "ended_ms": at}
+            case "cancel":
+                cancelled[row["number"]] = {**row, "invoked_ms": at}
+            case "cancelled":
+                cancelled[row["number"]] |= {**row, "ended_ms": at}
             case "watch":
                 watched[row["number"]] = {**row, "begun_ms": at, "events": [], "ended": False}
             case "event":
@@ -287,7 +308,8 @@ def _client(rows: list[dict[str, Any]]) -> tuple[tuple[Call, ...], tuple[Watch, 
             case "watched":
                 watched[row["number"]] |= {"ended": True, "error": row["error"]}
     watches = (Watch(**{**row, "events": tuple(row["events"])}) for row in watched.values())
-    return tuple(Call(**row) for row in asked.values()), tuple(watches)
+    calls, cancels = (Call(**row) for row in asked.values()), (Cancel(**row) for row in cancelled.values())
+    return tuple(calls), tuple(cancels), tuple(watches)
 
 
 def _stalls(rows: list[dict[str, Any]]) -> tuple[Fault, ...]:

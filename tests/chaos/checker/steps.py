@@ -1,8 +1,9 @@
-"""What a record tells of its job: states (I8), attempts (I9), versions and times (I10), due times (I12, I13)."""
+"""What a record tells of its job: states (I8), attempts (I9), versions and times (I10), due times (I12, I13, I20)."""
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -16,6 +17,8 @@ _EDGES = {
     "RETRYING": {"QUEUED", "FAILED", "CANCELLED"},
 }
 """docs/states.md; no way leads out of the states that are not here."""
+OVERTAKEN_MS = 1_000
+"""How much earlier one that came later may be claimed: each worker reads for itself, and in batches."""
 _GIVEN_BACK = {"RELEASED", "SNOOZED", "LEASE_LOST", "CRASH_LOOP"}
 
 
@@ -98,3 +101,22 @@ def retries_wait(history: History) -> Iterator[Violation]:
             if before.state == "RETRYING" and after.state == "QUEUED" and after.at_ms - before.at_ms < least:
                 waited = after.at_ms - before.at_ms
                 yield Violation("I13", record.job_id, f"tried again after {waited} ms; its policy says {least}")
+
+
+def first_come_first_served(history: History) -> Iterator[Violation]:
+    """I20: no job is overtaken by one that came to its queue, at its priority, a while later. (Where there were no
+    faults: an entry that a dead worker has read waits for as long as it holds it.)
+    """
+    if history.settings.faults:
+        return
+    came: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
+    for record in history.store.records.values():
+        if [step.state for step in record.steps[:2]] == ["QUEUED", "PROCESSING"]:
+            times = record.steps[0].at_ms, record.steps[1].at_ms
+            came[record.queue, record.priority].append((*times, record.job_id))
+    for jobs in came.values():
+        latest = sys.maxsize
+        for queued, claimed, job_id in sorted(jobs, reverse=True):
+            if claimed > latest + OVERTAKEN_MS:
+                yield Violation("I20", job_id, f"queued at {queued}; one that came later was claimed before {claimed}")
+            latest = min(latest, claimed)
