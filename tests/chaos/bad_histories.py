@@ -292,6 +292,7 @@ BAD: dict[str, tuple[str, History]] = {
         "I21",
         replace(with_steps(PLAIN, *PLAIN_STEPS[:2], CANCELLED), cancels=()),
     ),
+    "a cancel that was refused before the job's end": ("I21", with_cancel(answer="ended", ended_ms=T + 29)),
     "a cancel that failed": ("I21", with_cancel(answer="fail")),
     "a job that was overtaken": ("I20", overtaken()),
     "a call that a rolling restart made fail": ("R1", rolled()),

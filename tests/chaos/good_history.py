@@ -95,6 +95,7 @@ GOOD = History(
         Cancel(number=8, job_id=PLAIN, ended_ms=T + 15, answer="ok", state="PROCESSING"),
         Cancel(number=9, job_id=SOON, ended_ms=T + 800, answer="ok", state="SUCCEEDED"),
         Cancel(number=10, job_id=LOST),
+        Cancel(number=11, job_id=PLAIN, ended_ms=T + 32, answer="ended", error="PreconditionFailed"),
     ),
     runs=(
         run(PLAIN, "t1", 10, 12, 25),

@@ -30,6 +30,7 @@ from headrace import (
     HeadraceError,
     InvalidRequest,
     JobNotFound,
+    PreconditionFailed,
     ResourceExhausted,
     Unavailable,
 )
@@ -195,6 +196,8 @@ class Load:
         self._log.write("cancel", number=number, job_id=job_id)
         try:
             job = await self._rng.choice(self._clients).cancel(job_id, reason="chaos")
+        except PreconditionFailed as error:
+            self._log.write("cancelled", number=number, answer="ended", error=str(error))
         except HeadraceError as error:
             answer = "unknown" if isinstance(error, Unavailable | DeadlineExceeded) else "fail"
             self._log.write("cancelled", number=number, answer=answer, error=f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -25,6 +26,8 @@ def cancelled_jobs_stay_so(history: History) -> Iterator[Violation]:
         for cancel in asked[record.job_id]:
             if cancel.answer == "ok":
                 yield from _held_to(history, record, cancel)
+            elif cancel.answer == "ended" and (record.finished_ms or sys.maxsize) > (cancel.ended_ms or 0):
+                yield Violation("I21", record.job_id, f"cancel {cancel.number} was told that it had ended; it had not")
 
 
 def _held_to(history: History, record: Record, cancel: Cancel) -> Iterator[Violation]:

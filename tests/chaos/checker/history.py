@@ -71,7 +71,7 @@ class Cancel:
     invoked_ms: float = 0.0
     ended_ms: float | None = None
     answer: str = "unknown"
-    """ok, fail or unknown."""
+    """ok; ended: refused, the job had ended; fail; unknown."""
     state: str = ""
     error: str = ""
 
