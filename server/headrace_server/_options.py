@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 METADATA_BYTES = 8 * 1024
 HANDSHAKE_MS = 10_000
-KEEPALIVE_TIMEOUT_MS = 20_000
+LONGEST_KEEPALIVE_TIMEOUT_MS = 20_000
 SHORTEST_PING_MS = 20_000
 AGE_GRACE_MS = 60_000
 
@@ -17,6 +17,7 @@ AGE_GRACE_MS = 60_000
 def channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
     """The options of the server's connections."""
     ms = 1_000
+    sign_of_life_within = min(int(settings.keepalive * ms), LONGEST_KEEPALIVE_TIMEOUT_MS)
     return [
         # A second server on the same port must fail, not silently take a part of the connections.
         ("grpc.so_reuseport", 0),
@@ -35,7 +36,9 @@ def channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         # A peer that vanished without a word is noticed, and its watchers' seats are free again.
         ("grpc.keepalive_time_ms", int(settings.keepalive * ms)),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_timeout_ms", sign_of_life_within),
+        # The one that counts: grpc (1.85) waits this long for the answer to a ping, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", sign_of_life_within),
         # Clients may look for us in the same way, even without a call, but no more often than this (the name with
         # `recv_` in it, as in C++, is silently ignored here).
         ("grpc.keepalive_permit_without_calls", 1),

@@ -114,7 +114,8 @@ class ServerSettings(BrokerSettings):
         default=60.0,
         ge=1,
         le=7_200,
-        description="Seconds of silence after which a client is asked for a sign of life (env HEADRACE_KEEPALIVE)",
+        description="Seconds of silence after which a client is asked for a sign of life; it has as long again for it, "
+        "20 s at the most (env HEADRACE_KEEPALIVE)",
     )
     reflection: bool = Field(
         default=True,

@@ -26,15 +26,19 @@ class Mode:
     """Requests arrive; the connection of the first reply is reset instead of passing it on."""
     swallow: bool = False
     """Nothing arrives, and neither end is told."""
+    swallow_ends: bool = False
+    """With `swallow`: nor is one end told when the other one has given up. Each must find out by itself."""
     cut_after: int | None = None
     """Bytes that each connection may pass on, both directions together, before it is reset; None: any number."""
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1, and passes everything to `target`: "unix:/path" or "host:port"."""
+    """Listens on a free port of 127.0.0.1, and passes everything to `target`: "unix:/path" or "host:port". Another
+    target is for new connections.
+    """
 
     def __init__(self, target: str) -> None:
-        self._target = target
+        self.target = target
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self.port = 0
@@ -68,18 +72,13 @@ class Proxy:
         for link in self._links:
             link.reset()
 
-    def point_at(self, target: str) -> None:
-        """Passes everything to another target from now on; open connections are reset."""
-        self._target = target
-        self.reset()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         link = _Link(self, task, (reader, writer))
         self._links.add(link)
         try:
-            await link.run(self._target)
+            await link.run(self.target)
         except (OSError, asyncio.CancelledError):  # the end of this connection, whoever wanted it
             return
         finally:
@@ -109,6 +108,8 @@ class _Link:
             back = asyncio.create_task(self._copy(far[0], self._near[1], reply=True), name="proxy replies")
             try:
                 await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+                if self._swallowed and self._proxy.mode.swallow_ends:
+                    await asyncio.wait([there, back])
             finally:
                 for task in (there, back):
                     task.cancel()

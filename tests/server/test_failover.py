@@ -49,7 +49,8 @@ class Pair:
 
     def let_everybody_talk_to_it(self) -> None:
         """As Sentinel would have them."""
-        self._front.point_at(_target(self._replica))
+        self._front.target = _target(self._replica)
+        self._front.reset()
 
 
 def _target(store: Store) -> str:

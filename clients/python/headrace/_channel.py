@@ -178,6 +178,7 @@ def _options(target: str) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 30_000),  # The server allows a ping every 20 s.
         ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),  # The one that counts: gRPC 1.85 never looks at the line above.
         ("grpc.http2.max_pings_without_data", 0),
         # A restarted server is found again within seconds, not minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
