@@ -99,7 +99,7 @@ async def running(*, data: Path, listen: str) -> AsyncIterator[Stack]:
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_US}
     child = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("headrace")),
-        *("dev", "--worker", _WORKER, "--data", str(data), "--listen", listen),
+        *("dev", "--worker", _WORKER, "--data", str(data), "--listen", listen, "--http-listen", "127.0.0.1:0"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -21,6 +21,7 @@ from headrace_server._pulse import Pulse
 from headrace_server._reflection import add_reflection
 from headrace_server._supervisor import Supervisor
 from headrace_server._watchers import Watchers
+from headrace_server.http.server import HttpServer
 from headrace_server.interceptors import CallInterceptor
 from headrace_server.job_service import SERVICE, JobService
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from headrace_server.settings import ServerSettings
 
+SERVICES = (SERVICE,)
+"""Full names of the services of the contract that are served: over gRPC, by reflection, over HTTP."""
 TELL_WATCHERS = 2.0
 """Seconds that watchers get to read that the server is going away."""
 LAST_REPLIES = 0.5
@@ -64,9 +67,11 @@ class Server:
             pace=settings.pace(),
             now_ms=clock.now_ms,
         )
+        self._http = HttpServer(settings, services=SERVICES) if settings.http_listen else None
         self._roles = Supervisor()
         self._grpc: grpc.aio.Server | None = None
         self.port = 0
+        self.http_port = 0
 
     async def __aenter__(self) -> Self:
         try:
@@ -85,6 +90,8 @@ class Server:
         """Wait for the store, then serve. `port` is the port served on, 0 on a Unix socket. Raises CannotStart."""
         server = self._build()
         self.port = _bind(server, self._settings.listen)
+        if self._http is not None:
+            self.http_port = self._http.bind(server)
         info = await await_store(self._broker, self._settings)
         self._roles.start("subscription", self._subscription.run)
         self._roles.start("maintenance", self._maintenance.run)
@@ -92,10 +99,13 @@ class Server:
         self._roles.start("pulse", self._pulse.run)
         self._grpc = server
         await server.start()
+        if self._http is not None:
+            await self._http.start()
         if not self._settings.is_local():
             _log.warning("whoever reaches this address may enqueue and read jobs", listen=self._settings.listen)
         store = f"{info.server} {info.version}, {info.persistence}"
-        _log.info("serving", listen=self._settings.listen, port=self.port, store=store)
+        http = {"http": self._settings.http_listen, "http_port": self.http_port} if self._http else {}
+        _log.info("serving", listen=self._settings.listen, port=self.port, **http, store=store)
 
     async def stop(self) -> None:
         """End in an order in which nobody is left without an answer. Safe to call again, and before `start`."""
@@ -105,9 +115,13 @@ class Server:
             await self._pulse.end()
             await self._watchers.send_away(within=TELL_WATCHERS)
             self._drain.begin()
+            if self._http is not None:
+                self._http.drain()
             await self._calls.settle()
             await self._stop(server)
             await self._finish_writes()
+        if self._http is not None:
+            await self._http.stop(within=LAST_REPLIES)
         await self._roles.stop()
         await self._broker.aclose()
         if server is not None:
@@ -122,7 +136,7 @@ class Server:
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._pulse.servicer, server)
         if self._settings.reflection:
-            add_reflection(server, (SERVICE, HEALTH))
+            add_reflection(server, (*SERVICES, HEALTH))
         return server
 
     async def _stop(self, server: grpc.aio.Server) -> None:

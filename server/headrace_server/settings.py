@@ -11,12 +11,14 @@ from pydantic_settings import SettingsConfigDict
 
 from headrace_broker import BrokerSettings, Confirmation, Durability
 from headrace_server._watch import Pace
+from headrace_server.http.guard import ANY, LOCAL
 
 KIB = 1024
 MIB = 1024 * KIB
 ENVELOPE = 64 * KIB
 """Bytes that everything else in a request may take beside the content."""
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _LISTEN = re.compile(r"(?P<host>[^\[\]:/\s]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>\d{1,5})|unix:(?P<path>\S+)")
 
 
@@ -29,6 +31,29 @@ class ServerSettings(BrokerSettings):
         default="127.0.0.1:50051",
         description="Where to serve: host:port, [IPv6]:port or unix:/path; port 0 takes a free one. Whoever reaches it "
         "may enqueue and read jobs (env HEADRACE_LISTEN)",
+    )
+    http_listen: str = Field(
+        default="127.0.0.1:8080",
+        description="Where to serve HTTP/JSON: host:port or [IPv6]:port; port 0 takes a free one; 0: nowhere. "
+        "Whoever reaches it may enqueue and read jobs (env HEADRACE_HTTP_LISTEN)",
+    )
+    http_hosts: str = Field(
+        default="",
+        description="Names in the Host header that HTTP requests may be meant for, without ports, with commas between "
+        "them; * for any. Empty: those of this machine where HTTP is served on the loopback interface, else any "
+        "(env HEADRACE_HTTP_HOSTS)",
+    )
+    http_origins: str = Field(
+        default="",
+        description="Origins whose pages may call over HTTP from a browser (CORS), such as https://app.example.org, "
+        "with commas between them; * for any. Empty: none (env HEADRACE_HTTP_ORIGINS)",
+    )
+    http_patience: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3_600,
+        description="Seconds that an HTTP client gets to send the head of a request, and its body, and to read on "
+        "after it has stopped reading (env HEADRACE_HTTP_PATIENCE)",
     )
     grace: float = Field(
         default=10.0,
@@ -130,6 +155,23 @@ class ServerSettings(BrokerSettings):
             raise ValueError("must be host:port, [IPv6]:port or unix:/path, such as 127.0.0.1:50051")
         return listen
 
+    @field_validator("http_listen")
+    @classmethod
+    def _check_http_listen(cls, listen: str) -> str:
+        if listen in {"", "0"}:
+            return ""
+        if listen.startswith("unix:"):
+            raise ValueError("must be host:port or [IPv6]:port, such as 127.0.0.1:8080, or 0 for no HTTP")
+        return cls._check_listen(listen)
+
+    @field_validator("http_origins")
+    @classmethod
+    def _check_http_origins(cls, origins: str) -> str:
+        for origin in _names_in(origins):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be scheme://host or scheme://host:port, such as https://app.example.org")
+        return origins
+
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
         if self.max_message < self.max_payload + ENVELOPE:
@@ -145,15 +187,38 @@ class ServerSettings(BrokerSettings):
         return Confirmation(default=default, replicas=self.durability_replicas, timeout_ms=self.durability_timeout_ms)
 
     def is_local(self) -> bool:
-        """Whether only this machine can reach the server."""
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if self.listen.startswith("unix:") or host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:  # a name, which may stand for anything
-            return False
+        """Whether only this machine can reach the server over gRPC."""
+        return self.listen.startswith("unix:") or _is_loopback(self.listen)
+
+    def http_is_local(self) -> bool:
+        """Whether only this machine can reach the server over HTTP."""
+        return not self.http_listen or _is_loopback(self.http_listen)
+
+    def allowed_hosts(self) -> frozenset[str]:
+        """The names that HTTP requests may be meant for, in lower case; {"*"} for any."""
+        if self.http_hosts:
+            return frozenset(name.lower() for name in _names_in(self.http_hosts))
+        return LOCAL | {self.http_listen.rpartition(":")[0]} if self.http_is_local() else frozenset({ANY})
+
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins whose pages may call over HTTP; {"*"} for any."""
+        return frozenset(_names_in(self.http_origins))
 
     def pace(self) -> Pace:
         """The times of a watch."""
         return Pace(heartbeat=self.heartbeat, age=self.watch_age)
+
+
+def _names_in(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may stand for anything
+        return False

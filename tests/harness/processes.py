@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+_QUIET = {"PYTHONUNBUFFERED": "1", "HEADRACE_HTTP_LISTEN": "0"}  # no fixed port, unless a test asks for one
 _MARK = "TEST_FAMILY"  # inherited by every descendant, so that none can hide in a process group of its own
 
 
@@ -151,7 +152,7 @@ def start(*command: str, environment: Mapping[str, str] | None = None, directory
     inherited = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     return Process(
         command=[sys.executable if first == "python" else first, *rest],
-        environment={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        environment={**inherited, **_QUIET, **(environment or {})},
         directory=directory,
     )
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from harness.web import Web
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
 from headrace_broker import Broker, ClaimedJob, Finish, Outcome, Succeeded, new_token
 from headrace_server.app import Server
@@ -111,7 +112,8 @@ async def serve(valkey: str, namespace: str) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: object) -> Server:
-            given = {"redis_url": valkey, "namespace": namespace, "listen": "127.0.0.1:0", "grace": 1.0, **settings}
+            own = {"redis_url": valkey, "namespace": namespace, "listen": "127.0.0.1:0", "http_listen": ""}
+            given = {**own, "grace": 1.0, **settings}
             return await stack.enter_async_context(Server(ServerSettings(**given)))
 
         yield start
@@ -148,6 +150,13 @@ async def channel(server: Server, connect: Callable[[Server], grpc.aio.Channel])
 async def stub(channel: grpc.aio.Channel) -> JobServiceStub:
     """The JobService of `server`."""
     return JobServiceStub(channel)
+
+
+@pytest.fixture
+async def web(serve: Serve) -> Web:
+    """HTTP to a server of its own, with the default settings."""
+    server = await serve(http_listen="127.0.0.1:0")
+    return Web(server.http_port)
 
 
 async def next_message(call: grpc.aio.UnaryStreamCall, *, within: float = 5.0) -> object:

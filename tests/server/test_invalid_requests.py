@@ -38,7 +38,9 @@ UNKNOWN_ID = "0" * 24 + "00"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stub(valkey: str) -> AsyncIterator[JobServiceStub]:
     """The JobService of a server that the whole module shares."""
-    settings = ServerSettings(redis_url=valkey, namespace=f"test-{uuid.uuid4().hex[:12]}", listen="127.0.0.1:0")
+    settings = ServerSettings(
+        redis_url=valkey, namespace=f"test-{uuid.uuid4().hex[:12]}", listen="127.0.0.1:0", http_listen=""
+    )
     async with Server(settings) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield JobServiceStub(channel)
 

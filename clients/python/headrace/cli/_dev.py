@@ -11,7 +11,7 @@ from headrace.cli import _dev_plan as plan
 from headrace.cli._dev_banner import banner
 from headrace.cli._dev_console import DevConsole
 from headrace.cli._dev_keeper import Keeper, ProgramFailedError
-from headrace.cli._dev_plan import DEFAULT_LISTEN, DEFAULT_WORKER, BadOptionsError, Options
+from headrace.cli._dev_plan import DEFAULT_HTTP_LISTEN, DEFAULT_LISTEN, DEFAULT_WORKER, BadOptionsError, Options
 from headrace.cli._dev_stack import Stack
 
 
@@ -32,6 +32,15 @@ def dev(
             help="Where the server listens; port 0 picks a free one.",
         ),
     ] = DEFAULT_LISTEN,
+    http_listen: Annotated[
+        str,
+        typer.Option(
+            "--http-listen",
+            metavar="HOST:PORT",
+            envvar="HEADRACE_HTTP_LISTEN",
+            help="Where the server speaks HTTP/JSON; 0: nowhere.",
+        ),
+    ] = DEFAULT_HTTP_LISTEN,
     redis_url: Annotated[
         str,
         typer.Option(
@@ -70,6 +79,7 @@ def dev(
                 worker=worker,
                 data=data,
                 listen=listen,
+                http_listen=http_listen,
                 redis_url=redis_url,
                 redis_port=redis_port,
                 reload=reload,

@@ -14,6 +14,7 @@ def banner(options: Options, *, redis_url: str, allocator: str, seconds: float) 
     own = bool(options.redis_url)
     rows = {
         "server": options.listen,
+        "http": f"http://{options.http_listen}" if options.http_listen else "off",
         "worker": options.worker,
         "store": f"{without_password(redis_url)} (yours)"
         if own

@@ -12,6 +12,7 @@ from headrace.cli._dev_program import Program
 
 DEFAULT_WORKER = "headrace_worker.echo:worker"
 DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_HTTP_LISTEN = "127.0.0.1:8080"
 
 _LOUD_LEVELS = {"debug", "info"}
 _NEEDED = ("redis", "structlog", "pydantic_settings", "grpc_health")
@@ -27,13 +28,14 @@ class BadOptionsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the user asked for. `redis_url` "" means the embedded Valkey; `redis_port` 0 means its Unix socket alone;
-    `concurrency` 0 means the worker's own.
+    """What the user asked for. `http_listen` "" means no HTTP; `redis_url` "" means the embedded Valkey; `redis_port` 0
+    means its Unix socket alone; `concurrency` 0 means the worker's own.
     """
 
     worker: str
     data: Path
     listen: str
+    http_listen: str
     redis_url: str
     redis_port: int
     reload: bool
@@ -41,7 +43,7 @@ class Options:
 
 
 def check(options: Options) -> Options:
-    """The options with port 0 replaced by a free port. Raises BadOptionsError for what cannot work."""
+    """The options with ports 0 replaced by free ports. Raises BadOptionsError for what cannot work."""
     if sys.platform == "win32":
         raise BadOptionsError("dev runs on Linux and macOS; on Windows use it inside WSL")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -52,9 +54,10 @@ def check(options: Options) -> Options:
         raise BadOptionsError(f"--worker {options.worker}: expected MODULE:ATTRIBUTE, such as myapp.jobs:worker")
     if options.redis_port:
         _bindable(f"127.0.0.1:{options.redis_port}", "--redis-port")
-    if options.listen.startswith("unix:"):
-        return options
-    return replace(options, listen=_bindable(options.listen, "--listen"))
+    off = options.http_listen in {"", "0"}
+    http_listen = "" if off else _bindable(options.http_listen, "--http-listen")
+    listen = options.listen if options.listen.startswith("unix:") else _bindable(options.listen, "--listen")
+    return replace(options, listen=listen, http_listen=http_listen)
 
 
 def store(options: Options) -> Program:
@@ -67,9 +70,10 @@ def store(options: Options) -> Program:
 
 
 def server(options: Options, redis_url: str) -> Program:
-    """The gRPC server."""
+    """The server, for gRPC and HTTP."""
     command = (sys.executable, "-m", "headrace_server")
     environment = {**_environment(redis_url), "HEADRACE_LISTEN": options.listen}
+    environment["HEADRACE_HTTP_LISTEN"] = options.http_listen
     return Program(name="server", command=command, environment=environment, ready=_SERVER_READY)
 
 
@@ -104,7 +108,7 @@ def _bindable(address: str, option: str) -> str:
     """The address, with port 0 replaced by a free port. Raises BadOptionsError when nobody can listen there."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > _LARGEST_PORT:
-        raise BadOptionsError(f"{option} {address}: expected HOST:PORT, such as 127.0.0.1:50051")
+        raise BadOptionsError(f"{option} {address}: expected HOST:PORT, such as {DEFAULT_LISTEN}")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
