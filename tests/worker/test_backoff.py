@@ -1,11 +1,13 @@
 """The wait between two attempts."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_broker import RetryPolicy
-from headrace_worker import backoff
+from headrace_broker import JobSpec, NewJob, RetryPolicy
+from headrace_worker import Worker, backoff
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -55,3 +57,29 @@ def test_the_retries_of_many_jobs_that_fail_together_are_spread():
     waits = [backoff.delay_ms(policy, retry=4) for _ in range(10_000)]
     tenths = [sum(1 for wait in waits if low <= wait < low + 800) for low in range(0, 8_000, 800)]
     assert max(tenths) < 2_000
+
+
+async def test_a_worker_spreads_the_retries_of_jobs_that_fail_together(serve, broker, eventually):
+    """F55: 500 jobs fail within a moment, as when what they all need is away; in no tenth of the minute that they wait
+    does more than twice its fair share of them come due.
+    """
+    worker = Worker(concurrency=100)
+
+    @worker.handler("job")
+    async def job():
+        raise ConnectionError("the mail server is away")
+
+    policy = RetryPolicy(max_attempts=2, initial_backoff_ms=60_000)
+    await broker.enqueue([NewJob(spec=JobSpec(type="job", retry=policy)) for _ in range(500)])
+    shard = broker.shard(0)
+    await serve(worker)
+    await eventually(lambda: _waiting(broker, shard.due("default"), 500), within=20)
+    dues = sorted(score for _, score in await broker.redis.zrange(shard.due("default"), 0, -1, withscores=True))
+    seconds, microseconds = await broker.redis.time()
+    tenths = Counter(int((due - seconds * 1_000 - microseconds / 1_000) // 6_000) for due in dues)
+    assert max(tenths.values()) < 100
+    assert len(tenths) >= 10
+
+
+async def _waiting(broker, key, count):
+    return await broker.redis.zcard(key) == count
