@@ -5,6 +5,7 @@ pytest_plugins = (
     "harness.processes",
     "harness.stores",
     "harness.pairs",
+    "harness.topologies",
     "harness.clocks",
     "harness.report",
 )

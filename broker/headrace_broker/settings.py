@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from headrace_broker.address import read_address
 from headrace_broker.broker import Broker
 from headrace_broker.confirm import Confirmation
 from headrace_broker.job import SECOND
@@ -21,8 +22,8 @@ class BrokerSettings(BaseSettings):
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("HEADRACE_REDIS_URL", "REDIS_URL"),
-        pattern=r"^(redis|rediss|unix)://",
-        description="Valkey or Redis: redis://[[user]:password@]host:port/db, rediss:// for TLS, unix:///path/to.sock "
+        description="Valkey or Redis: redis://[[user]:password@]host:port/db, rediss:// for TLS, unix:///path/to.sock; "
+        "redis+sentinel://host:port,host:port/service/db and redis+cluster://host:port,host:port, rediss+… for TLS "
         "(env HEADRACE_REDIS_URL or REDIS_URL)",
     )
     namespace: str = Field(
@@ -64,6 +65,12 @@ class BrokerSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important level that is logged (env HEADRACE_LOG_LEVEL)"
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str) -> str:
+        read_address(url)
+        return url
 
     def broker(self) -> Broker:
         """Returns a broker for these settings; nothing is connected yet."""

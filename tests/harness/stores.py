@@ -37,11 +37,14 @@ class Store:
         data: Path,
         options: tuple[str, ...] = (),
         server: str = "",
+        port: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`port`: where it listens besides its Unix socket; 0: nowhere."""
         self.data = data
         self._options = options
         self._server = server
+        self._port = port
         self._environment = environment
         self.process = self._start()
 
@@ -69,7 +72,7 @@ class Store:
         self.process.close()
 
     def _start(self) -> Process:
-        wanted = ("--server", self._server) if self._server else ()
+        wanted = ("--port", str(self._port), *(("--server", self._server) if self._server else ()))
         command = ("python", "-m", "headrace_broker.embedded", "--data", str(self.data), *wanted, "--", *self._options)
         process = start(*command, environment=self._environment)
         try:

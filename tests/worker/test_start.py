@@ -67,7 +67,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(refused, words, complaint):
     [
         ({"lease": "0.1"}, "headrace-worker: HEADRACE_LEASE: input should be greater than or equal to 0.5; got '0.1'"),
         ({"concurrency": "many"}, "headrace-worker: HEADRACE_CONCURRENCY: input should be a valid integer"),
-        ({"redis_url": "http://x"}, "headrace-worker: HEADRACE_REDIS_URL: string should match pattern"),
+        ({"redis_url": "http://x"}, "headrace-worker: HEADRACE_REDIS_URL: must begin with redis:"),
     ],
 )
 def test_a_wrong_setting_is_named_as_in_the_environment(refused, settings, complaint):

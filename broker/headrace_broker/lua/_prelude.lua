@@ -5,6 +5,10 @@ local SHARD = string.sub(KEYS[1], 1, -7) -- KEYS[1] is '{namespace:shard}:queues
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- A slot that is being moved key by key is served by neither primary as a whole. There, and only there, looking for a key
+-- that never exists is an error, and it ends the script here, before it could take what has gone ahead for what never was.
+redis.call('EXISTS', SHARD .. 'moving')
+
 local PRIORITIES = {'high', 'normal', 'low'}
 local FRONT = 'high' -- where a job goes that had already been at the front: given back, or taken from a dead worker
 local LETTER = {
