@@ -11,9 +11,11 @@ if missing := [name for name in ("pydantic_settings", "redis", "structlog") if f
         "pip install 'headrace[server]', 'headrace[worker]', or 'headrace[embedded]' for all of it with a Valkey"
     )
 
+from headrace_broker._answers import Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
+from headrace_broker._checks import StoreInfo
 from headrace_broker._dead_letters import DeadLetters
 from headrace_broker._reader import Delivery
-from headrace_broker.broker import Broker, Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
+from headrace_broker.broker import Broker
 from headrace_broker.confirm import Confirmation
 from headrace_broker.errors import (
     BadPageToken,
@@ -70,7 +72,6 @@ from headrace_broker.startup import (
     setting_problems,
     unless_stopped,
 )
-from headrace_broker.store import StoreInfo
 from headrace_broker.subscription import RESYNC, Bell, Resync, Subscription
 
 __all__ = [

@@ -8,9 +8,10 @@ nothing new, and holds up the calls of no other primary.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -26,6 +27,8 @@ CONFIRMING = 16
 """Calls to one primary that wait for a disk or for replicas at a time; others wait for their turn."""
 _CALM = 5.0
 """Seconds without a look, after which the next trouble is a new one."""
+
+Reply = TypeVar("Reply")
 
 log = structlog.get_logger("headrace.store")
 
@@ -61,6 +64,7 @@ class Primaries:
     def __init__(self, *, url: str, shards: Sequence[Shard]) -> None:
         """Connects to nothing. Raises ValueError where the URL cannot be read."""
         self._address = read_address(url)
+        self.kind = self._address.kind
         self._discovery = discovery(self._address, shards)
         self._shards = [shard.number for shard in shards]
         self._by_place: dict[str, Primary] = {}
@@ -117,6 +121,31 @@ class Primaries:
         if primary is None:
             raise self._why_nobody(shard)
         return primary
+
+    async def anyone(self, call: Callable[[store.Client], Awaitable[Reply]]) -> Reply:
+        """Makes a call to all primaries at once, and returns the first answer: who answers serves its shards.
+
+        Raises:
+            StoreUnavailable: none answers.
+        """
+        one_of_each = {primary.place: shard for shard, primary in self._by_shard.items()}
+
+        async def ask(shard: int) -> Reply:
+            async with self.calling(shard) as redis:
+                return await call(redis)
+
+        asking = [asyncio.create_task(ask(shard), name="ask") for shard in one_of_each.values() or self._shards[:1]]
+        try:
+            for answered in asyncio.as_completed(asking):
+                try:
+                    return await answered
+                except StoreUnavailable as error:
+                    failure = error
+            raise failure
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
 
     def doubt(self, primary: Primary) -> None:
         """Call after every failure that another primary might be the cure of."""

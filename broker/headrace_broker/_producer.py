@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from headrace_broker import keys, record
+from headrace_broker._side_by_side import each_shard
 from headrace_broker.confirm import Confirmer, Question
-from headrace_broker.errors import DurabilityNotReached, RequestIdReused
+from headrace_broker.errors import BrokerError, DurabilityNotReached, RequestIdReused
 from headrace_broker.job import Durability, Enqueued, NewJob, State
 
 ENQUEUE_BATCH = 200
@@ -17,7 +17,7 @@ ENQUEUE_BATCH = 200
 _WIDTH = 4
 """Values of a reply that belong to one job."""
 
-Answer: TypeAlias = Enqueued | RequestIdReused | DurabilityNotReached
+Answer: TypeAlias = Enqueued | BrokerError
 Run: TypeAlias = Callable[..., Awaitable[Any]]
 """Runs a script by its name, on a shard by its number, with arguments."""
 
@@ -36,21 +36,22 @@ class Producer:
         by_shard: dict[int, list[int]] = defaultdict(list)
         for index, job_id in enumerate(ids):
             by_shard[keys.shard_of(job_id)].append(index)
-        questions = {shard: await self._confirmer.question(durability, shard) for shard in by_shard}
         answers: dict[int, Answer] = {}
 
-        async def store_in(shard: int, indexes: list[int]) -> None:
+        async def store_in(shard: int) -> None:
+            indexes = by_shard[shard]
+            question = await self._confirmer.question(durability, shard)
             chunks = [indexes[start : start + ENQUEUE_BATCH] for start in range(0, len(indexes), ENQUEUE_BATCH)]
             scripts = [
                 [value for i in chunk for value in record.enqueue_arguments(jobs[i], ids[i])] for chunk in chunks
             ]
-            replies, shortfall = await self._write(shard, scripts, questions[shard])
+            replies, shortfall = await self._write(shard, scripts, question)
             words = [reply[start : start + _WIDTH] for reply in replies for start in range(0, len(reply), _WIDTH)]
             for i, told in zip(indexes, words, strict=True):
                 answers[i] = _answer(jobs[i], ids[i], told, durability, shortfall)
 
-        await asyncio.gather(*(store_in(shard, indexes) for shard, indexes in by_shard.items()))
-        return [answers[i] for i in range(len(jobs))]
+        failed = await each_shard(by_shard, store_in)
+        return [answers.get(i) or failed[keys.shard_of(job_id)] for i, job_id in enumerate(ids)]
 
     async def _write(self, shard: int, scripts: list[list[Any]], question: Question) -> tuple[list[Any], str]:
         """Returns the scripts' replies, and what is missing from the level ("" where nothing is)."""

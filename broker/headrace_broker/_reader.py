@@ -90,15 +90,17 @@ class Reader:
         """Ends a wait by the store's own hand, so that an entry is either returned by it or not delivered at all."""
         self._woken = True
         self._called.set()
-        while self._reading:
-            await self._unblock()
+        async with store.calling():
+            while self._reading:
+                await self._unblock()
 
     async def nudge(self) -> None:
         """Ends the wait that is under way, or else the next one, in the same way."""
         self._nudged = True
         self._called.set()
-        while self._reading and self._nudged:
-            await self._unblock()
+        async with store.calling():
+            while self._reading and self._nudged:
+                await self._unblock()
 
     async def _unblock(self) -> None:
         if self._client_id and self._primary is not None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import IntEnum
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
 from headrace_broker import keys, record, scripts, store
+from headrace_broker._answers import Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
+from headrace_broker._checks import StoreInfo, check_primaries
 from headrace_broker._dead_letters import DeadLetters, list_dead_letters
 from headrace_broker._finish_arguments import finish_arguments
 from headrace_broker._job_control import JobControl
 from headrace_broker._primaries import Primaries
 from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
+from headrace_broker._side_by_side import each_shard
 from headrace_broker.confirm import Confirmation, Confirmer
-from headrace_broker.errors import DurabilityNotReached, JobNotFound, RequestIdReused, StoreFull, StoreMoved
-from headrace_broker.job import MAX_CRASHES, ClaimedJob, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
+from headrace_broker.errors import BrokerError, JobNotFound, StoreFull, StoreMoved
+from headrace_broker.job import MAX_CRASHES, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
 from headrace_broker.outcome import Finish, Finished
 from headrace_broker.queues import Queues
 
@@ -30,67 +31,6 @@ DUTY_BATCH = 200
 RENEW_BATCH = 500
 WORKER_TTL_MS = 10 * 60 * 1_000
 """How long a silent worker is remembered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """The answer to a claim. `more`: it stopped at its bound, so call again rather than wait. `paused`: queues that
-    hand out nothing now, so do not wait for them.
-    """
-
-    jobs: tuple[ClaimedJob, ...]
-    more: bool = False
-    paused: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A claim that its worker still runs."""
-
-    job_id: str
-    token: str
-
-
-class Renewed(IntEnum):
-    """What became of a lease at its renewal; false where it is lost."""
-
-    LOST = 0
-    """It belongs to someone else by now, or the job has ended."""
-    KEPT = 1
-    CANCELLED = 2
-    """It is kept; but the job is to be cancelled, so stop its handler."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
-    """What a worker says of itself."""
-
-    worker_id: str
-    queues: tuple[str, ...]
-    concurrency: int
-    host: str
-    pid: int
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promoted:
-    """What a promotion did. `next_due_in_ms` is None where nothing waits."""
-
-    moved: int
-    more: bool
-    next_due_in_ms: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reclaimed:
-    """What a reclaim did. `held_ms`: how long reclaiming is still held after an outage of the store, or 0."""
-
-    requeued: int = 0
-    """Jobs that wait again, QUEUED or (from their second crash on) SCHEDULED."""
-    dead: int = 0
-    returned: int = 0
-    held_ms: int = 0
 
 
 class Broker(JobControl):
@@ -158,48 +98,48 @@ class Broker(JobControl):
         """Returns the keys of a shard."""
         return keys.Shard(self.namespace, number)
 
-    async def _run(self, script: str, shard: int, *arguments: Any) -> Any:
+    async def _run(self, script: str, shard: int, *arguments: Any, within: float = store.COMMAND_TIMEOUT) -> Any:
         try:
-            return await self._run_once(script, shard, *arguments)
+            return await self._run_once(script, shard, *arguments, within=within)
         except StoreMoved:  # it was refused there; where the shard is now, it is as good as new
-            return await self._run_once(script, shard, *arguments)
+            return await self._run_once(script, shard, *arguments, within=within)
 
-    async def _run_once(self, script: str, shard: int, *arguments: Any) -> Any:
-        async with self.primaries.calling(shard) as redis:
-            return await self._scripts[script](redis, self.shard(shard).queues(), *arguments)
+    async def _run_once(self, script: str, shard: int, *arguments: Any, within: float) -> Any:
+        async with self.primaries.reaching(shard, within) as primary:
+            return await self._scripts[script](primary.redis, self.shard(shard).queues(), *arguments)
 
-    async def check(self) -> store.StoreInfo:
+    async def check(self) -> StoreInfo:
         """Looks whether the store may be trusted with jobs.
 
         Raises:
             StoreUnfit: too old, a replica, set to evict keys, or unable to confirm jobs as the default durability asks.
                 The message says what to change.
         """
-        info = await store.inspect(self.redis)
+        info = await check_primaries(self.primaries)
         return replace(info, warnings=(*info.warnings, *await self._confirmer.look()))
 
     async def ping(self) -> None:
         """Returns when the store answers; of several primaries one is enough, for its shards are served."""
-        async with self.primaries.calling(0) as redis:
-            await redis.ping()
+        await self.primaries.anyone(lambda redis: redis.ping())
 
     async def clock_ms(self) -> int:
-        """Reads the clock of the store, in ms since the epoch."""
-        async with store.calling():
-            seconds, microseconds = await self.redis.time()
+        """Reads the clock of the store, in ms since the epoch; of several primaries, the one that answers first."""
+        seconds, microseconds = await self.primaries.anyone(lambda redis: redis.time())
         return int(seconds) * 1_000 + int(microseconds) // 1_000
 
     # --- producers
 
     async def enqueue(
         self, jobs: Sequence[NewJob], *, durability: Durability = Durability.ACCEPTED
-    ) -> list[Enqueued | RequestIdReused | DurabilityNotReached]:
+    ) -> list[Enqueued | BrokerError]:
         """Stores jobs, and answers each in order. Safe to repeat when every job has a request_id.
 
         A job whose request_id was used for another job is answered with RequestIdReused; it harms no other. One that is
-        stored, but not confirmed as `durability` asks, with DurabilityNotReached: a repetition confirms it again.
+        stored, but not confirmed as `durability` asks, with DurabilityNotReached: a repetition confirms it again. Nor
+        does a shard that fails harm another: its jobs are answered with StoreUnavailable or StoreFull.
 
         Raises:
+            StoreUnavailable, StoreFull: all shards have failed.
             DurabilityUnsupported: the store does not offer this level; nothing is stored.
         """
         return await self._producer.enqueue(jobs, durability)
@@ -304,42 +244,56 @@ class Broker(JobControl):
 
     async def wake(self) -> None:
         """Ends all waits of this broker, without losing a delivery. Later waits return at once, too."""
-        async with store.calling():
-            await asyncio.gather(*(reader.wake() for reader in self._readers.values()))
+        await each_shard(self._readers, lambda shard: self._readers[shard].wake())
 
     async def nudge(self, shard: int) -> None:
         """Ends the wait that is under way, or else the next one, without losing a delivery: time for another claim."""
-        async with store.calling():
-            await self._readers[shard].nudge()
+        await self._readers[shard].nudge()
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Finished]:
-        """Writes outcomes, each only under the token of the current claim. Safe to repeat."""
-        answers: list[Finished] = [Finished.STALE] * len(finishes)
+        """Writes outcomes, each only under the token of the current claim. Safe to repeat.
 
-        async def finish_in(shard: int, indexes: list[int]) -> None:
-            for chunk in _chunks(indexes, FINISH_BATCH):
+        Raises where any shard fails: hand over those of one shard alone, if it is to harm no other.
+        """
+        answers: list[Finished] = [Finished.STALE] * len(finishes)
+        by_shard = self._by_shard(finish.job_id for finish in finishes)
+
+        async def finish_in(shard: int) -> None:
+            for chunk in _chunks(by_shard[shard], FINISH_BATCH):
                 arguments = [value for i in chunk for value in finish_arguments(finishes[i])]
                 for i, word in zip(chunk, await self._run("finish", shard, *arguments), strict=True):
                     answers[i] = Finished(word.decode())
 
-        by_shard = self._by_shard(finish.job_id for finish in finishes)
-        await asyncio.gather(*(finish_in(shard, indexes) for shard, indexes in by_shard.items()))
+        for error in (await each_shard(by_shard, finish_in)).values():
+            raise error
         return answers
 
-    async def renew(self, *, worker: WorkerInfo, held: Sequence[Held]) -> list[Renewed]:
-        """Renews leases, and says that the worker lives."""
-        answers = [Renewed.LOST] * len(held)
+    async def renew(
+        self, *, worker: WorkerInfo, held: Sequence[Held], within: float = store.COMMAND_TIMEOUT
+    ) -> list[Renewed | BrokerError]:
+        """Renews leases, and says that the worker lives.
+
+        A shard that fails, or does not answer `within` seconds, harms no other: its leases are answered with the error,
+        which is raised if all have failed.
+        """
+        answers: list[Renewed | None] = [None] * len(held)
         by_shard = self._by_shard(hold.job_id for hold in held)
         by_shard.setdefault(0, [])  # the heartbeat is kept in the first shard
         info = json.dumps(asdict(worker))
-        for shard, indexes in by_shard.items():
-            for n, chunk in enumerate(_chunks(indexes, RENEW_BATCH) or [[]]):
+
+        async def renew_in(shard: int) -> None:
+            for n, chunk in enumerate(_chunks(by_shard[shard], RENEW_BATCH) or [[]]):
                 says = info if shard == 0 and n == 0 else ""
                 arguments = [value for i in chunk for value in (held[i].job_id, held[i].token)]
-                reply = await self._run("renew", shard, worker.worker_id, says, WORKER_TTL_MS, *arguments)
-                for i, number in zip(chunk, reply, strict=True):
+                words = (worker.worker_id, says, WORKER_TTL_MS, *arguments)
+                for i, number in zip(chunk, await self._run("renew", shard, *words, within=within), strict=True):
                     answers[i] = Renewed(number)
-        return answers
+
+        failed = await each_shard(by_shard, renew_in)
+        return [
+            failed[keys.shard_of(hold.job_id)] if answer is None else answer
+            for hold, answer in zip(held, answers, strict=True)
+        ]
 
     async def report_progress(self, job_id: str, token: str, *, fraction: float, message: str) -> bool:
         """Records how far a handler has come, and tells its watchers. False where the lease is lost."""
@@ -347,7 +301,13 @@ class Broker(JobControl):
 
     async def depart(self, *, worker: str, queues: Sequence[str]) -> int:
         """Takes leave at the end of a drain: what was delivered and never claimed goes back to the front."""
-        counts = [await self._run("depart", shard, worker, *queues) for shard in range(self.shards)]
+        counts: list[int] = []
+
+        async def depart_from(shard: int) -> None:
+            counts.append(await self._run("depart", shard, worker, *queues))
+
+        for error in (await each_shard(range(self.shards), depart_from)).values():
+            raise error
         return sum(counts)
 
     # --- maintenance: each is one script, so any number of processes may call it at once

@@ -11,11 +11,11 @@ import structlog
 from pydantic import ValidationError
 from redis.exceptions import AuthenticationError
 
+from headrace_broker._checks import StoreInfo
 from headrace_broker.address import without_password
 from headrace_broker.broker import Broker
 from headrace_broker.errors import StoreUnavailable, StoreUnfit
 from headrace_broker.settings import BrokerSettings
-from headrace_broker.store import StoreInfo
 
 RETRY_EVERY = 0.25
 """Seconds between two looks for a store that does not answer yet."""

@@ -1,4 +1,4 @@
-"""Connections to Valkey or Redis: two clients for each broker, and what their errors mean.
+"""Connections to Valkey or Redis: clients for commands and for blocking reads, and what their errors mean.
 
 redis-py's defaults would break a queue: it repeats commands whose reply was lost up to ten times, whether they may be
 repeated or not, and gives up blocking reads after 5 s only to issue them again. With a socket timeout it also sends
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import redis.asyncio as redis
@@ -20,7 +19,7 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from headrace_broker.errors import StoreFull, StoreMoved, StoreUnavailable, StoreUnfit
+from headrace_broker.errors import StoreFull, StoreMoved, StoreUnavailable
 
 CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
@@ -29,8 +28,6 @@ BLOCK_MARGIN = 5.0
 """Seconds that a blocking read may take beyond its own timeout before its connection counts as broken."""
 POOL = 32
 """Command connections of one broker; callers beyond that wait for one."""
-
-OLDEST_VERSION = (7, 0)
 
 _CLOSED = "the handler is closed"
 """What uvloop says, as a RuntimeError, of writing to a connection that was reset while it lay idle in the pool."""
@@ -115,59 +112,3 @@ _TEMPORARY_TYPES = (
     exceptions.MasterDownError,
     exceptions.TryAgainError,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreInfo:
-    """What the store is, and how much of its work would survive a crash of its machine."""
-
-    server: str
-    version: str
-    persistence: str
-    """'aof always', 'aof everysec', 'aof no', 'aof' (fsync policy not readable), 'rdb only' or 'none'."""
-    warnings: tuple[str, ...] = ()
-
-
-async def inspect(client: Client) -> StoreInfo:
-    """Reads version, role, eviction policy and persistence of the store.
-
-    Raises:
-        StoreUnfit: older than 7.0, a read-only replica, or set to evict keys: jobs would be lost.
-        StoreUnavailable: it cannot be reached.
-    """
-    async with calling():
-        info: dict[str, Any] = await client.info()
-        if info.get("loading"):  # until it is done, it does not tell how its data is kept
-            raise StoreUnavailable("the store is loading")
-        persistence = await _persistence(client, info)
-    server = "valkey" if "valkey_version" in info else "redis"
-    version = str(info.get("valkey_version") or info["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-        raise StoreUnfit(f"{server} {version} is too old: headrace needs Redis 7.0, or any Valkey")
-    if info.get("role") != "master":
-        raise StoreUnfit("the store is a read-only replica: give the URL of its primary")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise StoreUnfit(
-            f"maxmemory-policy is {policy}: under memory pressure the store would evict jobs. "
-            "Set it with: CONFIG SET maxmemory-policy noeviction (and in the store's configuration file)"
-        )
-    warnings = (
-        ()
-        if persistence.startswith("aof")
-        else (f"persistence is {persistence}: a crash of the store loses jobs. Set: CONFIG SET appendonly yes",)
-    )
-    return StoreInfo(server=server, version=version, persistence=persistence, warnings=warnings)
-
-
-async def _persistence(client: Client, info: dict[str, Any]) -> str:
-    if not info.get("aof_enabled"):
-        try:
-            save = (await client.config_get("save")).get("save", "")
-        except exceptions.ResponseError:  # CONFIG may be forbidden to this user; then RDB is the likelier case
-            return "rdb only"
-        return "rdb only" if save else "none"
-    try:
-        return f"aof {(await client.config_get('appendfsync'))['appendfsync']}"
-    except (exceptions.ResponseError, KeyError):  # CONFIG is forbidden: the policy stays unknown, which is no fault
-        return "aof"

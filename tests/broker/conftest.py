@@ -10,6 +10,7 @@ from broker.hearing import Hearing
 from broker.moves import now_ms, stop
 from broker.state import Dump, wipe
 from harness.stores import STORES, Store
+from harness.topologies import Cluster
 from headrace_broker import Broker, Subscription
 
 
@@ -57,10 +58,17 @@ def _spare_redis7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture(scope="session")
+def _spare_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    store = Cluster(directory=tmp_path_factory.mktemp("spare-cluster"), primaries=1, options=("--appendonly", "no"))
+    yield store
+    store.close()
+
+
 @pytest.fixture(params=STORES)
 def spare(request: pytest.FixtureRequest) -> str:
     """The URL of a store that only this room uses, so that its tests may flush, starve and disconnect it."""
-    store: Store = request.getfixturevalue(f"_spare_{request.param}")
+    store: Store | Cluster = request.getfixturevalue(f"_spare_{request.param}")
     return store.url
 
 
@@ -68,6 +76,7 @@ def spare(request: pytest.FixtureRequest) -> str:
 async def spare_broker(spare: str, namespace: str) -> AsyncIterator[Broker]:
     """A Broker on a store that may be flushed, starved and disconnected; audited afterwards."""
     async with Broker(url=spare, namespace=namespace) as one:
+        await one.ping()
         yield one
         await one.redis.config_set("maxmemory", 0)
         await audit(one)

@@ -1,7 +1,5 @@
 """Listens to the channels of jobs with a raw client, and returns what was published."""
 
-import redis.asyncio as redis
-
 from headrace_broker import Broker, Progress, Transition
 from headrace_broker.record import decode_event
 
@@ -13,8 +11,7 @@ class Hearing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._redis = redis.Redis.from_url(broker.url, protocol=2)
-        self._pubsub = self._redis.pubsub()
+        self._pubsub = broker.redis.pubsub()
         self._channels: dict[str, str] = {}
         self._messages: dict[str, list[bytes]] = {}
 
@@ -57,4 +54,3 @@ class Hearing:
     async def aclose(self) -> None:
         """Stops listening."""
         await self._pubsub.aclose()
-        await self._redis.aclose()

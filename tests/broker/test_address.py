@@ -89,7 +89,10 @@ def test_a_url_that_cannot_be_read_is_refused(url: str, says: str) -> None:
     ("url", "shown"),
     [
         ("redis://u:secret@h:1/2?x=secret", "redis://h:1/2"),
-        ("redis+sentinel://u:secret@a:1,[::1]:2/main/0?sentinel_password=secret", "redis+sentinel://a:1,[::1]:2/main/0"),
+        (
+            "redis+sentinel://u:secret@a:1,[::1]:2/main/0?sentinel_password=secret",
+            "redis+sentinel://a:1,[::1]:2/main/0",
+        ),
         ("redis+cluster://:secret@a,b", "redis+cluster://a,b"),
     ],
 )

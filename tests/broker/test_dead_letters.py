@@ -62,6 +62,7 @@ async def test_paging_is_complete_and_never_repeats(store: str, namespace: str, 
     queues are mixed, and new ones arrive all the while.
     """
     async with Broker(url=store, namespace=namespace, shards=shards) as broker:
+        await broker.ping()
         at = await now_ms(broker) - HOUR
         names = {queue: [f"{queue}{n}" for n in range(110)] for queue in QUEUES}
         for queue in QUEUES:

@@ -7,7 +7,7 @@ import pytest
 
 from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, finish, ids, make_due
 from broker.state import ident, new
-from harness.proxy import Mode, Proxy
+from harness.proxy import Mode, Proxy, target_of
 from headrace_broker import (
     Broker,
     Enqueued,
@@ -32,7 +32,7 @@ async def far(store: str, namespace: str) -> AsyncIterator[Far]:
     knows the scripts, so that the next request is the call itself.
     """
     async with (
-        Proxy(store.replace("unix://", "unix:")) as proxy,
+        Proxy(target_of(store)) as proxy,
         Broker(url=f"redis://127.0.0.1:{proxy.port}/0", namespace=namespace) as broker,
     ):
         for script in load_all().values():

@@ -6,7 +6,7 @@ from pathlib import Path
 from broker.moves import make_due
 from broker.state import ident, new
 from harness.processes import Process, Spawn
-from harness.proxy import Mode, Proxy
+from harness.proxy import Mode, Proxy, target_of
 from headrace_broker import Broker, Priority
 from headrace_broker.job import HOUR
 
@@ -19,7 +19,7 @@ async def test_promoters_killed_in_mid_call_lose_no_job_and_move_none_twice(stor
     """
     jobs = [ident(f"n{n}") for n in range(2_000)]
     await store_broker.enqueue([new(f"n{n}", delay_ms=HOUR) for n in range(2_000)])
-    async with Proxy(store_broker.url.replace("unix://", "unix:")) as proxy:
+    async with Proxy(target_of(store_broker.url)) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         promoters = [spawn("python", str(PROGRAM), url, store_broker.namespace) for _ in range(3)]
         await asyncio.gather(*(asyncio.to_thread(one.wait_for_line, "ready") for one in promoters))

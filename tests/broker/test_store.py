@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from broker.audit import audit
 from broker.moves import WORKER, claim, finish, give_way, ids
 from broker.state import A, B, ident, new
-from harness.stores import Store
+from harness.stores import ALONE, Store
 from harness.waiting import Eventually
 from headrace_broker import Broker, StoreUnavailable, StoreUnfit, Succeeded
 from headrace_broker.job import MINUTE
@@ -71,6 +71,7 @@ async def test_a_good_store_is_described(own_valkey: Callable[..., Store]) -> No
     assert info.warnings == ()
 
 
+@pytest.mark.parametrize("store", ALONE, indirect=True)
 async def test_valkey_and_redis_are_told_apart(store_broker: Broker, request: pytest.FixtureRequest) -> None:
     """The server's own name and version are told, not the ones that Valkey claims to be compatible with."""
     info = await store_broker.check()
@@ -91,6 +92,7 @@ async def test_a_store_that_evicts_is_refused(spare_broker: Broker, policy: str)
     await spare_broker.check()
 
 
+@pytest.mark.parametrize("spare", ALONE, indirect=True)  # a node of a cluster cannot be told to be one
 async def test_a_replica_is_refused(spare_broker: Broker) -> None:
     """A read-only replica is refused at the start, and is unavailable to a call that writes."""
     await spare_broker.redis.replicaof("127.0.0.1", 1)

@@ -32,6 +32,12 @@ class Mode:
     """Bytes that each connection may pass on, both directions together, before it is reset; None: any number."""
 
 
+def target_of(url: str) -> str:
+    """Returns the target that a store's URL means: the socket, or the host and port, of a cluster those of one node."""
+    place = url.partition("://")[2].partition(",")[0]
+    return f"unix:{place}" if url.startswith("unix") else place.partition("/")[0]
+
+
 class Proxy:
     """Listens on a free port of 127.0.0.1, and passes everything to `target`: "unix:/path" or "host:port". Another
     target is for new connections.

@@ -25,7 +25,9 @@ def redis_version() -> str:
     return found[1] if found else ""
 
 
-STORES = ["valkey9", *(["redis7"] if redis_version().startswith("7.") else [])]
+ALONE = ["valkey9", *(["redis7"] if redis_version().startswith("7.") else [])]
+STORES = [*ALONE, "cluster"]
+"""Kinds of stores that tests run on: each alone, and a Valkey 9 that is a cluster of one, where F39 would show."""
 
 
 class Store:
@@ -113,8 +115,10 @@ def redis7(redis7_store: Store) -> str:
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> str:
-    """The URL of a shared store: the test runs once on Valkey 9 and, where one is installed, once on Redis 7."""
-    url: str = request.getfixturevalue({"valkey9": "valkey", "redis7": "redis7"}[request.param])
+    """The URL of a shared store: the test runs once on Valkey 9, once on a cluster of one node, and, where one is
+    installed, once on Redis 7.
+    """
+    url: str = request.getfixturevalue({"valkey9": "valkey"}.get(request.param, request.param))
     return url
 
 
@@ -147,6 +151,7 @@ async def broker(valkey: str, namespace: str) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def store_broker(store: str, namespace: str) -> AsyncIterator[Broker]:
-    """A Broker on a fresh namespace of Valkey 9 and, in a second run of the test, of Redis 7."""
+    """A Broker on a fresh namespace of Valkey 9 and, in further runs of the test, of Redis 7 and of a cluster."""
     async with Broker(url=store, namespace=namespace) as one:
+        await one.ping()  # so that `redis` is known
         yield one

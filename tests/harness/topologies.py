@@ -230,10 +230,19 @@ def _flat(told: Any) -> list[bytes]:
 
 
 @pytest.fixture(scope="session")
-def _cluster3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(directory=tmp_path_factory.mktemp("cluster3"), primaries=3)
-    yield cluster
-    cluster.close()
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the cluster of one node that the whole run shares. No test may stop it."""
+    one = Cluster(directory=tmp_path_factory.mktemp("cluster"), primaries=1, options=("--appendonly", "no"))
+    yield one.url
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three primaries, for tests that move slots and pause nodes and leave the cluster whole."""
+    one = Cluster(directory=tmp_path_factory.mktemp("cluster-of-three"), primaries=3)
+    yield one
+    one.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from headrace_broker import Broker, Held, Renewed, StoreFull, StoreUnavailable, WorkerInfo
+from headrace_broker import Broker, BrokerError, Held, Renewed, StoreFull, StoreUnavailable, WorkerInfo
 from headrace_worker._outage import Outage
 from headrace_worker._run import Run, Stop
 from headrace_worker._threads import leave_signals_to_the_main_thread
@@ -108,9 +108,8 @@ class LeaseKeeper:
         pause = usual = min(lease / 3, LONGEST_SILENCE)
         while True:
             try:
-                async with asyncio.timeout(lease / 4):
-                    await self.renew(broker)
-            except (StoreUnavailable, StoreFull, TimeoutError) as error:
+                await self.renew(broker)
+            except (StoreUnavailable, StoreFull) as error:
                 await outage.pause(error)
             else:
                 outage.over()
@@ -129,19 +128,27 @@ class LeaseKeeper:
         return True
 
     async def renew(self, broker: Broker) -> None:
-        """Renews all leases once."""
+        """Renews all leases once. Raises StoreUnavailable or StoreFull where some could not be: soon again."""
         now = time.monotonic()
         runs = [run for run in self._held() if now < run.renew_until]
         kept = await broker.renew(
-            worker=self._info, held=[Held(job_id=run.job.job_id, token=run.job.token) for run in runs]
+            worker=self._info,
+            held=[Held(job_id=run.job.job_id, token=run.job.token) for run in runs],
+            within=broker.lease_ms / 4_000,
         )
+        failure: BrokerError | None = None
         for run, renewed in zip(runs, kept, strict=True):
+            if isinstance(renewed, BrokerError):
+                failure = renewed
+                continue
             if renewed is Renewed.LOST:
                 self._call(self._on_stop, run, Stop.LOST)
                 continue
             run.leased_until = now + broker.lease_ms / 1000
             if renewed is Renewed.CANCELLED and run.stop is None:
                 self._call(self._on_stop, run, Stop.CANCELLED)
+        if failure is not None:
+            raise failure
 
     async def _fence_forever(self, lease: float) -> None:
         while True:
