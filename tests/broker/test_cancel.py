@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-import redis.asyncio as redis
 
 from broker.hearing import Hearing
 from broker.moves import BOOM, QUEUE_KEYS, WORKER, assert_stopped_by, claim, finish, ids, lose, now_ms, start
@@ -101,7 +100,7 @@ async def test_of_a_job_that_runs_the_request_is_noted(store_broker: Broker, dum
     await start(store_broker, new("a"), new("b"))
     before = await dump()
     await heard.of(A)
-    listener = redis.Redis.from_url(store_broker.url, protocol=2).pubsub()
+    listener = store_broker.redis.pubsub()
     await listener.ssubscribe(store_broker.shard(0).orders("w1"))
     assert (await listener.get_message(timeout=5) or {})["type"] == "ssubscribe"
 
