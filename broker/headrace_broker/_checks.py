@@ -69,7 +69,7 @@ async def _inspect(primary: Primary, kind: Kind) -> StoreInfo:
         info: dict[str, Any] = await client.info()
         if info.get("loading"):  # until it is done, it does not tell how its data is kept
             raise StoreUnavailable("the store is loading")
-        if info.get("redis_mode") == "sentinel":
+        if "sentinel" in {info.get("redis_mode"), info.get("server_mode")}:
             raise StoreUnfit("that is a Sentinel: the URL should be redis+sentinel://host:port,…/service")
         warnings = await _check_cluster(client, info, kind)
         persistence = await _persistence(client, info)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redis.crc import key_slot
@@ -145,6 +146,15 @@ class _Sentinels:
         await self._stores.aclose()
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Owner:
+    """Who serves a slot; the greater of two is the newer."""
+
+    epoch: int
+    node: bytes
+    place: str
+
+
 class _Cluster:
     """Each shard has the primary that serves its slot; which one, the nodes say."""
 
@@ -156,28 +166,37 @@ class _Cluster:
         self._asker = _Asker(address.url_of)
 
     async def find(self, known: Iterable[str]) -> Places:
-        answers, errors = await self._asker.ask([*self._seeds, *known], _slots_and_epochs)
+        answers, errors = await self._asker.ask([*self._seeds, *known], _slots_and_nodes)
         if not answers:
             raise _nobody("no node of the cluster answers", errors)
-        best: dict[int, tuple[int, str]] = {}
-        for asked, (slots, epochs) in answers.items():
-            for start, end, (host, port, node, *_), *_ in slots:
-                place = _place(host.decode() if host not in {None, b"", b"?"} else _host(asked), str(port))
-                claim = (epochs.get(node, 0), place)
-                for shard, slot in self._slots.items():
-                    if start <= slot <= end:
-                        best[shard] = max(claim, best.get(shard, claim))
-        return {shard: place for shard, (_, place) in best.items()}
+        views = [self._view(asked, *answer) for asked, answer in answers.items()]
+        denied = {(shard, me) for me, owners in views for shard, owner in owners.items() if owner.node != me}
+        best: dict[int, _Owner] = {}
+        for _, owners in views:
+            for shard, owner in owners.items():
+                if (shard, owner.node) not in denied:  # it knows best what it has given away
+                    best[shard] = max(owner, best.get(shard, owner))
+        return {shard: owner.place for shard, owner in best.items()}
+
+    def _view(self, asked: str, slots: list[Any], nodes: list[list[bytes]]) -> tuple[bytes, dict[int, _Owner]]:
+        """Returns the id of the node that was asked, and who owns which shard, as it sees it."""
+        epochs = {words[0]: int(words[6]) for words in nodes}
+        me = next(words[0] for words in nodes if b"myself" in words[2])
+        owners: dict[int, _Owner] = {}
+        for start, end, (host, port, node, *_), *_ in slots:
+            place = _place(host.decode() if host not in {None, b"", b"?"} else _host(asked), str(port))
+            owner = _Owner(epochs.get(node, 0), node, place)
+            owners |= {shard: owner for shard, slot in self._slots.items() if start <= slot <= end}
+        return me, owners
 
     async def aclose(self) -> None:
         await self._asker.aclose()
 
 
-async def _slots_and_epochs(client: store.Client) -> tuple[list[Any], dict[bytes, int]]:
+async def _slots_and_nodes(client: store.Client) -> tuple[list[Any], list[list[bytes]]]:
     slots = await client.execute_command("CLUSTER", "SLOTS")
     nodes = await client.execute_command("CLUSTER", "NODES")
-    lines = (line.split() for line in nodes.splitlines())
-    return slots, {words[0]: int(words[6]) for words in lines}
+    return slots, [line.split() for line in nodes.splitlines()]
 
 
 def _nobody(what: str, errors: Sequence[Exception]) -> StoreUnavailable | StoreUnfit:

@@ -18,7 +18,7 @@ import structlog
 from headrace_broker import store
 from headrace_broker._discovery import Places, discovery
 from headrace_broker.address import read_address
-from headrace_broker.errors import BrokerError, StoreUnavailable, StoreUnfit
+from headrace_broker.errors import BrokerError, StoreMoved, StoreUnavailable, StoreUnfit
 from headrace_broker.keys import Shard
 
 _BACKOFF = (0.05, 1.0)
@@ -64,6 +64,7 @@ class Primaries:
     def __init__(self, *, url: str, shards: Sequence[Shard]) -> None:
         """Connects to nothing. Raises ValueError where the URL cannot be read."""
         self._address = read_address(url)
+        store.check_url(self._address.url_of(self._address.places[0]))
         self.kind = self._address.kind
         self._discovery = discovery(self._address, shards)
         self._shards = [shard.number for shard in shards]
@@ -96,9 +97,9 @@ class Primaries:
                 async with asyncio.timeout(seconds):
                     primary = await self.of(shard)
                     yield primary
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if primary is not None:
-                self.doubt(primary)
+                self.doubt(primary, error)
             raise
 
     async def of(self, shard: int) -> Primary:
@@ -147,9 +148,20 @@ class Primaries:
                 task.cancel()
             await asyncio.wait(asking)
 
-    def doubt(self, primary: Primary) -> None:
-        """Call after every failure that another primary might be the cure of."""
+    def doubt(self, primary: Primary, error: StoreUnavailable) -> None:
+        """Call after every failure that another primary might be the cure of. Where the store itself has said that
+        another one is the primary, looking for it is worth while soon, whatever came before.
+        """
         primary.doubted = True
+        if isinstance(error, StoreMoved):
+            self._pause = _BACKOFF[0]
+            self._not_before = min(self._not_before, asyncio.get_running_loop().time() + _BACKOFF[0])
+
+    async def look_again(self) -> None:
+        """Returns after a look that began later than now: call before a call that raised StoreMoved is repeated."""
+        if self._discovery.every:
+            await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
+            await asyncio.shield(self._look())
 
     async def look(self) -> dict[Primary, list[int]]:
         """Looks for all primaries now, and returns the shards of each. Raises as `of` does where one has none."""

@@ -56,9 +56,9 @@ class Reader:
         try:
             with store.store_errors():
                 return await self._wait(worker=worker, queues=queues, timeout_ms=timeout_ms)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if self._primary is not None:
-                self._primaries.doubt(self._primary)
+                self._primaries.doubt(self._primary, error)
             raise
 
     async def _wait(self, *, worker: str, queues: Sequence[str], timeout_ms: int) -> tuple[Delivery, ...]:

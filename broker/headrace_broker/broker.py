@@ -102,6 +102,7 @@ class Broker(JobControl):
         try:
             return await self._run_once(script, shard, *arguments, within=within)
         except StoreMoved:  # it was refused there; where the shard is now, it is as good as new
+            await self.primaries.look_again()
             return await self._run_once(script, shard, *arguments, within=within)
 
     async def _run_once(self, script: str, shard: int, *arguments: Any, within: float) -> Any:

@@ -97,6 +97,7 @@ class Confirmer:
         try:
             return await self._run_once(name, shard, calls, question)
         except StoreMoved:  # refused, or left without a confirmation: where the shard is now, all of it is asked anew
+            await self._primaries.look_again()
             return await self._run_once(name, shard, calls, question)
 
     async def _run_once(

@@ -49,6 +49,15 @@ def command_client(url: str, *, connections: int = POOL) -> Client:
     return redis.Redis.from_pool(pool)
 
 
+def check_url(url: str) -> None:
+    """Raises ValueError where redis-py cannot make a connection of this URL: for a parameter that it does not know."""
+    try:
+        pool: Client = redis.ConnectionPool.from_url(url, **_options(url))
+        pool.make_connection()
+    except TypeError as error:
+        raise ValueError(f"its parameters do not suit redis-py: {error}") from error
+
+
 def reading_client(url: str) -> Client:
     """Returns a client with one connection of its own, for reads that block."""
     return redis.Redis.from_url(url, single_connection_client=True, **_options(url))
@@ -99,7 +108,7 @@ def store_errors() -> Iterator[None]:
             raise StoreFull("the store has reached its maxmemory") from error
         if isinstance(error, _MOVED_TYPES) or text.startswith(_MOVED):
             raise StoreMoved("this store does not serve the shard, or not any more") from error
-        if isinstance(error, _TEMPORARY_TYPES) or text.startswith(_TEMPORARY) or _MOVING in text:
+        if isinstance(error, _TEMPORARY_TYPES) or text.startswith(_TEMPORARY) or _MOVING in text.lower():
             raise StoreUnavailable("the store is loading, busy or failing over") from error
         raise
 

@@ -194,7 +194,7 @@ class _Feed:
                             lost = False
             except StoreUnavailable as error:
                 if primary is not None:
-                    self._primaries.doubt(primary)
+                    self._primaries.doubt(primary, error)
                 if not lost:  # told once for each outage, not at every try
                     log.warning("subscription lost", shard=self.shard.number, error=str(error.__cause__ or error))
                 lost = True

@@ -6,7 +6,8 @@ For tests of what happens when a shard gets another primary; the nemesis of the 
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,32 @@ class Cluster:
         """Moves a slot to another node, key by key as `valkey-cli --cluster reshard` does; returns how many keys.
         `pause()` is awaited after each MIGRATE.
         """
-        source = await self.owner(slot)
+        source = await self.begin_to_move(slot, to=to)
         moved = 0
+        async with self.client(source) as old, self.client(to) as new:
+            while keys := await old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_a_time):
+                await self.migrate(source, to, *keys)
+                moved += len(keys)
+                if pause is not None:
+                    await pause()
+            new_id = await new.execute_command("CLUSTER", "MYID")
+            for client in (new, old):
+                await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+        return moved
+
+    async def begin_to_move(self, slot: int, *, to: int) -> int:
+        """Tells both nodes that a slot is about to move; returns the one that serves it now."""
+        source = await self.owner(slot)
         async with self.client(source) as old, self.client(to) as new:
             old_id, new_id = await old.execute_command("CLUSTER", "MYID"), await new.execute_command("CLUSTER", "MYID")
             await new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
             await old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
-            while keys := await old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_a_time):
-                await old.execute_command("MIGRATE", "127.0.0.1", self.ports[to], "", 0, 5_000, "KEYS", *keys)
-                moved += len(keys)
-                if pause is not None:
-                    await pause()
-            for client in (new, old):
-                await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
-        return moved
+        return source
+
+    async def migrate(self, source: int, target: int, *keys: bytes) -> None:
+        """Moves some keys of a slot that is about to move."""
+        async with self.client(source) as old:
+            await old.execute_command("MIGRATE", "127.0.0.1", self.ports[target], "", 0, 5_000, "KEYS", *keys)
 
     def close(self) -> None:
         """Kill all nodes."""
@@ -181,10 +194,23 @@ class Watched:
         in_step = role[0] in {b"master", "master"} and len(role[2]) == 1
         return in_step and any(fact.get(b"flags") == b"slave" for fact in facts)
 
-    def fail_over(self) -> None:
-        """Ask a Sentinel for a failover, as an operator would: the replica is promoted, the primary demoted."""
+    def fail_over(self, *, coordinated: bool = False) -> None:
+        """Ask a Sentinel for a failover, as an operator would: the replica is promoted, the primary demoted.
+        `coordinated`: only when the replica has all that the primary has written.
+        """
         with redis.Redis(port=self.sentinel_ports[0]) as sentinel:
-            sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE, *(["COORDINATED"] if coordinated else []))
+
+    @asynccontextmanager
+    async def cut_off(self, store: int) -> AsyncIterator[None]:
+        """Keep a store from answering and obeying the Sentinels, and nobody else: they alone use these commands."""
+        commands = ("ping", "replicaof", "slaveof")
+        async with self.client(store) as client:
+            await client.execute_command("ACL", "SETUSER", "default", *(f"-{name}" for name in commands))
+            try:
+                yield
+            finally:
+                await client.execute_command("ACL", "SETUSER", "default", *(f"+{name}" for name in commands))
 
     def close(self) -> None:
         """Kill them all."""
@@ -203,7 +229,7 @@ class Watched:
                 f"port {port}\nbind 127.0.0.1\ndir {home}\n"
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self.ports[0]} 2\n"
                 f"sentinel down-after-milliseconds {SERVICE} 600\n"
-                f"sentinel failover-timeout {SERVICE} 3000\n"
+                f"sentinel failover-timeout {SERVICE} 2000\n"
             )
             self.sentinels.append(start(binary, str(configuration), "--sentinel"))
         deadline = time.monotonic() + _FORMED
