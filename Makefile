@@ -34,10 +34,10 @@ demo: setup ## see it work: one job for every module of the standard library (KE
 test: setup ## run the tests, on real Valkey and (where redis-server is installed) real Redis
 	@$(BIN)/python -m pytest -m "not compose" $(ARGS)
 
-test-compose: setup ## test docker-compose.yml with a real container engine
+test-compose: setup ## test the Compose files with a real container engine
 	@docker info >/dev/null 2>&1 || { echo "test-compose needs a running container engine (docker info fails). Where no registry is in reach, deploy/docker-standins makes one."; exit 1; }
 	@deploy/docker-standins
-	@$(BIN)/python -m pytest -m compose tests/system/test_compose.py $(ARGS)
+	@$(BIN)/python -m pytest -m compose tests/system $(ARGS)
 
 CHAOS = PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED))
 

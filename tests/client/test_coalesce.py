@@ -35,6 +35,8 @@ class Wire:
         return [self._answer(request.request_id) for request in requests]
 
     def _answer(self, name: str) -> Answer:
+        if name.startswith("away") and sum(name in call for call in self.calls) < 3:
+            return Unavailable("its store is away", reason="STORE_UNAVAILABLE")
         return InvalidRequest(name) if name.startswith("bad") else EnqueueResponse(job_id=name)
 
 
@@ -162,3 +164,22 @@ async def test_close_waits_for_what_was_submitted() -> None:
     assert wire.calls == [["a"], ["b"]]
     assert await asyncio.gather(first, second) == ["a", "b"]
     await coalescer.aclose()
+
+
+async def test_an_item_whose_store_is_away_is_sent_again_and_holds_up_no_other() -> None:
+    """One primary of several is down: its jobs are sent again after a pause, the others are answered at once. Closing
+    waits for them.
+    """
+    wire = Wire(is_open=False)
+    coalescer = Coalescer(send=wire.send)
+    first = asyncio.create_task(_submit(coalescer, "first"))
+    await wire.called.wait()
+    away = asyncio.create_task(_submit(coalescer, "away"))
+    other = asyncio.create_task(_submit(coalescer, "other"))
+    await asyncio.wait({away}, timeout=0.01)
+    wire.gate.set()
+    assert [await first, await other] == ["first", "other"]
+    assert not away.done()
+    await coalescer.aclose()
+    assert await away == "away"
+    assert wire.calls == [["first"], ["away", "other"], ["away"], ["away"]]

@@ -16,7 +16,7 @@ from headrace import Client, Job, JobHandle, JobState
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(420)]
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 _LEASE = 3  # seconds
 _JOBS = '''
 import asyncio
@@ -33,21 +33,21 @@ async def nap(seconds: float) -> str:
 
 
 class Compose:
-    """One project of docker-compose.yml, apart from any other on this machine."""
+    """One project of a Compose file, apart from any other on this machine."""
 
-    def __init__(self, *, override: Path) -> None:
+    def __init__(self, file: Path, *overrides: Path, **settings: str) -> None:
+        """`settings` are what the file takes from the environment."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        settings = {"HEADRACE_PORT": str(self.port), "HEADRACE_LEASE": str(_LEASE)}
-        self._environment = {**os.environ, **settings}
+        self._environment = {**os.environ, **settings, "HEADRACE_PORT": str(self.port)}
         self._project = f"headrace-test-{uuid.uuid4().hex[:8]}"
-        self._plain = ("-p", self._project, "-f", str(_ROOT / "docker-compose.yml"))
-        self._with_jobs = (*self._plain, "-f", str(override))
+        self._plain = ("-p", self._project, "-f", str(file))
+        self._with_overrides = (*self._plain, *(word for one in overrides for word in ("-f", str(one))))
 
     def __call__(self, *words: str, plain: bool = False) -> str:
-        """Run docker compose with these words, and return what it wrote. `plain`: docker-compose.yml alone."""
-        return self._run([*_compose(), *(self._plain if plain else self._with_jobs), *words])
+        """Run docker compose with these words, and return what it wrote. `plain`: without overrides."""
+        return self._run([*_compose(), *(self._plain if plain else self._with_overrides), *words])
 
     def docker(self, *words: str) -> str:
         """Run docker with these words, and return what it wrote."""
@@ -87,7 +87,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     override = tmp_path_factory.mktemp("override") / "override.json"
     worker = {"volumes": [f"{jobs}:/app:ro"], "command": ["jobs:worker"], "environment": {"HEADRACE_GRACE": "5"}}
     override.write_text(json.dumps({"services": {"worker": worker}}))
-    project = Compose(override=override)
+    project = Compose(ROOT / "docker-compose.yml", override, HEADRACE_LEASE=str(_LEASE))
     try:
         project("build", plain=True)
         yield project

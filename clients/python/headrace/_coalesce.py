@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from headrace.errors import DeadlineExceeded, HeadraceError
+from headrace.errors import DeadlineExceeded, HeadraceError, Unavailable
 
 if TYPE_CHECKING:
     from headrace.v1.job_service_pb2 import EnqueueRequest, EnqueueResponse
@@ -21,6 +22,10 @@ MAX_BYTES = 3 << 20
 Send: TypeAlias = Callable[[Sequence["EnqueueRequest"], float], Awaitable[Sequence["EnqueueResponse | HeadraceError"]]]
 """Sends the requests in one call with a timeout in seconds; one answer each, in order. Raises for the whole call."""
 
+AWAY = "STORE_UNAVAILABLE"
+"""Reason of an item whose part of the store is away, while other items of the call are stored."""
+_PAUSES = (0.1, 0.3, 0.9, 2.7)
+"""Seconds before such an item is sent again: the same as gRPC takes for a whole call."""
 _SLACK = 0.2
 """Seconds that an item outlives its deadline: where the call itself fails of it, its error says more."""
 
@@ -31,6 +36,7 @@ class _Item:
     size: int
     deadline: float
     answer: asyncio.Future[EnqueueResponse]
+    repeated: int = 0
 
 
 class Coalescer:
@@ -39,6 +45,7 @@ class Coalescer:
     def __init__(self, *, send: Send) -> None:
         self._send = send
         self._waiting: deque[_Item] = deque()
+        self._resting: set[_Item] = set()
         self._sender: asyncio.Task[None] | None = None
 
     async def submit(self, request: EnqueueRequest, within: float) -> EnqueueResponse:
@@ -53,9 +60,7 @@ class Coalescer:
             request=request, size=request.ByteSize(), deadline=loop.time() + within, answer=loop.create_future()
         )
         timer = loop.call_at(item.deadline + _SLACK, _give_up, item, within)
-        self._waiting.append(item)
-        if self._sender is None:
-            self._sender = loop.create_task(self._drain(), name="headrace-client-enqueue")
+        self._add(item)
         try:
             return await item.answer
         finally:
@@ -63,8 +68,23 @@ class Coalescer:
 
     async def aclose(self) -> None:
         """Wait for what is under way or waiting; the deadlines bound that. Safe twice."""
+        while resting := [item.answer for item in self._resting if not item.answer.done()]:
+            await asyncio.wait(resting)
         if self._sender is not None:
             await asyncio.wait([self._sender])
+
+    def _add(self, item: _Item) -> None:
+        self._resting.discard(item)
+        self._waiting.append(item)
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._drain(), name="headrace-client-enqueue")
+
+    def _rest(self, item: _Item) -> None:
+        """Sends an item again after a pause; the others need not wait for it."""
+        self._resting.add(item)
+        pause = _PAUSES[item.repeated] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads repetitions, guards nothing
+        item.repeated += 1
+        asyncio.get_running_loop().call_later(pause, self._add, item)
 
     async def _drain(self) -> None:
         try:
@@ -105,7 +125,11 @@ class Coalescer:
                 _settle(item, _copy(error))
         else:
             for item, answer in zip(batch, answers, strict=True):
-                _settle(item, answer)
+                is_away = isinstance(answer, Unavailable) and answer.reason == AWAY
+                if is_away and item.repeated < len(_PAUSES) and not item.answer.done():
+                    self._rest(item)
+                else:
+                    _settle(item, answer)
 
 
 def _settle(item: _Item, answer: EnqueueResponse | Exception) -> None:

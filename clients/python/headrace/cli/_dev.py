@@ -47,7 +47,7 @@ def dev(
             "--redis-url",
             metavar="URL",
             envvar=["HEADRACE_REDIS_URL", "REDIS_URL"],
-            help="Use this Valkey or Redis in place of the embedded one.",
+            help="Use this Valkey or Redis in place of the embedded one; redis+sentinel:// and redis+cluster:// too.",
         ),
     ] = "",
     redis_port: Annotated[

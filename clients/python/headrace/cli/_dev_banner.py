@@ -1,6 +1,6 @@
 """The block that `headrace dev` shows once everything is up: what runs where, and what to try."""
 
-from urllib.parse import urlsplit
+import re
 
 from rich.text import Text
 
@@ -33,8 +33,8 @@ def banner(options: Options, *, redis_url: str, allocator: str, seconds: float) 
 
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    shown = re.sub(r"(?<=//)([^/?#@:]*):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"(?<=sentinel_password=)[^&#]*", "***", shown)
 
 
 def _commands(options: Options) -> list[str]:
