@@ -13,6 +13,7 @@ import pytest
 import uvloop
 from redis.exceptions import ResponseError
 
+from broker.answering import answering
 from broker.audit import audit
 from broker.moves import WORKER, claim, finish, give_way, ids
 from broker.state import A, B, ident, new
@@ -38,24 +39,6 @@ async def configured(broker: Broker, **directives: str) -> AsyncIterator[None]:
     finally:
         for name, value in before.items():
             await broker.redis.config_set(name, value)
-
-
-@asynccontextmanager
-async def answering(answer: Callable[[str], bytes]) -> AsyncIterator[str]:
-    """A server of the test's own that speaks RESP: `answer(COMMAND)` says what; b"" is silence."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while header := await reader.readline():
-            words = []
-            for _ in range(int(header[1:])):
-                size = int((await reader.readline())[1:])
-                words.append((await reader.readexactly(size + 2))[:-2])
-            writer.write(answer(words[0].decode().upper()))
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
 
 
 # --- what the store must be
