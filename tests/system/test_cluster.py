@@ -1,6 +1,7 @@
 """Several primaries: a cluster of three, with a real server, real workers and watchers."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,23 @@ from redis.crc import key_slot
 
 from harness.topologies import Cluster
 from harness.waiting import Eventually
-from headrace_broker import Broker, CannotStart, Enqueued, JobSpec, NewJob, StoreUnavailable, StoreUnfit, keys
+from headrace_broker import (
+    RESYNC,
+    Broker,
+    CannotStart,
+    Enqueued,
+    Held,
+    JobSpec,
+    NewJob,
+    Renewed,
+    State,
+    StoreUnavailable,
+    StoreUnfit,
+    Subscription,
+    Transition,
+    WorkerInfo,
+    keys,
+)
 from headrace_server.app import Server
 from headrace_server.settings import ServerSettings
 
@@ -105,6 +122,53 @@ async def test_no_script_runs_on_half_a_slot(cluster_of_three: Cluster, namespac
 
         claims = await broker.claim(shard=0, worker="w", queues=["default"], count=5, token="t")
         assert [job.job_id for job in claims.jobs] == [stored.job_id]
+
+
+async def test_a_bell_moves_with_its_slot(cluster_of_three: Cluster, namespace: str) -> None:
+    """F38: the store ends the subscriptions of a slot that moves away. The listener is told to read the record, and
+    hears what comes at the new primary: within two seconds, without waiting for anybody's heartbeat.
+    """
+    slot = slot_of(namespace, 0)
+    async with Broker(url=cluster_of_three.url, namespace=namespace) as broker:
+        [stored] = await broker.enqueue([NewJob(spec=JobSpec(type="t"))])
+        assert isinstance(stored, Enqueued)
+        subscription = Subscription(broker)
+        running = asyncio.create_task(subscription.run())
+        async with subscription.listen(stored.job_id) as bell:
+            await cluster_of_three.move_slot(slot, to=(await cluster_of_three.owner(slot) + 1) % 3)
+            assert await bell.ring(2) is RESYNC
+            await broker.claim(shard=0, worker="w", queues=["default"], count=1, token="t")
+            heard = await bell.ring(2)
+            assert isinstance(heard, Transition)
+            assert (heard.state, heard.version) == (State.PROCESSING, 2)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_leases_are_renewed_side_by_side(cluster_of_three: Cluster, namespace: str) -> None:
+    """While one primary does not answer, the leases of jobs on the others are renewed within the time given."""
+    info = WorkerInfo(worker_id="w", queues=("default",), concurrency=9, host="h", pid=1, version="1")
+    async with Broker(url=cluster_of_three.url, namespace=namespace, shards=SHARDS) as broker:
+        await broker.enqueue([NewJob(spec=JobSpec(type="t")) for _ in range(60)])
+        held = [
+            Held(job_id=job.job_id, token="t")
+            for shard in range(SHARDS)
+            for job in (await broker.claim(shard=shard, worker="w", queues=["default"], count=60, token="t")).jobs
+        ]
+        assert len(held) == 60
+        silent = await cluster_of_three.owner(slot_of(namespace, 0))
+        lost = (await homes(cluster_of_three, namespace))[silent]
+        cluster_of_three.nodes[silent].process.signal(signal.SIGSTOP)
+        try:
+            answers = await broker.renew(worker=info, held=held, within=0.3)
+        finally:
+            cluster_of_three.nodes[silent].process.signal(signal.SIGCONT)
+
+        for hold, answer in zip(held, answers, strict=True):
+            if keys.shard_of(hold.job_id) in lost:
+                assert isinstance(answer, StoreUnavailable)
+            else:
+                assert answer is Renewed.KEPT
 
 
 async def test_a_primary_that_dies_harms_only_its_shards(
