@@ -15,7 +15,8 @@ async def answering(answer: Callable[[str], bytes]) -> AsyncIterator[str]:
             for _ in range(int(header[1:])):
                 size = int((await reader.readline())[1:])
                 words.append((await reader.readexactly(size + 2))[:-2])
-            writer.write(answer(words[0].decode().upper()))
+            said = words[:2] if words[0] == b"CLUSTER" else words[:1]
+            writer.write(answer(b" ".join(said).decode().upper()))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -5,6 +5,7 @@ Failovers and migrations of real stores: tests/system/test_sentinel.py and test_
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 from redis.exceptions import AuthenticationError
@@ -33,6 +34,39 @@ async def test_the_latest_failover_counts(cluster: str, namespace: str) -> None:
         await broker.enqueue([new("a")])
         assert (await broker.get(A)).job_id == A
         await wipe(broker)
+
+
+async def test_a_node_knows_best_what_it_has_given_away(cluster: str, namespace: str) -> None:
+    """Just after a slot has moved, the new owner's configuration epoch is known to nobody else, and may still be below
+    that of the old one. A bystander names the old owner then; the old owner's own word counts more.
+    """
+    new_port = int(target_of(cluster).rpartition(":")[2])
+    ports: dict[str, int] = {"new": new_port}
+
+    def view(me: str, owner: str) -> Callable[[str], bytes]:
+        def answer(command: str) -> bytes:
+            if command == "CLUSTER SLOTS":
+                return (
+                    f"*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:{ports[owner]}\r\n${len(owner)}\r\n{owner}\r\n"
+                ).encode()
+            if command == "CLUSTER NODES":
+                epochs = {"old": 9, "new": 3, "bystander": 1}
+                lines = "".join(
+                    f"{name} h:1@2 {'myself,' * (name == me)}master - 0 0 {epoch} connected\n"
+                    for name, epoch in epochs.items()
+                )
+                return f"${len(lines)}\r\n{lines}\r\n".encode()
+            return b"+OK\r\n"
+
+        return answer
+
+    async with answering(view("old", "new")) as old, answering(view("bystander", "old")) as bystander:
+        ports["old"] = int(target_of(old).rpartition(":")[2])
+        url = f"redis+cluster://{target_of(old)},{target_of(bystander)}"
+        async with Broker(url=url, namespace=namespace) as broker:
+            await broker.enqueue([new("a")])
+            assert (await broker.get(A)).job_id == A
+            await wipe(broker)
 
 
 async def test_sentinels_are_not_asked_in_a_hot_loop() -> None:
