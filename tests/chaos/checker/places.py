@@ -19,6 +19,7 @@ _KEYS = {
     rf"{_TAG}(due|expiring|dead):{_NAME}": ("zset", False),
     rf"{_TAG}workers": ("zset", False),
     rf"{_TAG}worker:.+": ("hash", True),
+    rf"{_TAG}rates:{_NAME}": ("hash", True),
     rf"{_TAG}pulse": ("hash", False),
     rf"{_TAG}secret": ("string", False),
 }
