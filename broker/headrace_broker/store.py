@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
+import hiredis
 import redis.asyncio as redis
 from redis import exceptions
 from redis.asyncio.retry import Retry
@@ -46,6 +47,7 @@ all our clients are async and return bytes."""
 def command_client(url: str, *, connections: int = POOL) -> Client:
     """Returns the client for commands and scripts. Nothing is repeated behind the caller's back."""
     pool = redis.BlockingConnectionPool.from_url(url, max_connections=connections, timeout=None, **_options(url))
+    pool.connection_class = _PACKED[pool.connection_class]
     return redis.Redis.from_pool(pool)
 
 
@@ -56,6 +58,33 @@ def check_url(url: str) -> None:
         pool.make_connection()
     except TypeError as error:
         raise ValueError(f"its parameters do not suit redis-py: {error}") from error
+
+
+class _Packed:
+    """A connection whose commands hiredis packs. redis-py packs them in Python, at a fifth more CPU for each job."""
+
+    def pack_command(self, *arguments: Any) -> list[bytes]:
+        name, *rest = arguments
+        return [hiredis.pack_command((*name.split(), *rest))]  # redis-py has names of two words: SCRIPT LOAD
+
+
+class _PackedTCP(_Packed, redis.Connection):
+    pass
+
+
+class _PackedTLS(_Packed, redis.SSLConnection):
+    pass
+
+
+class _PackedUnix(_Packed, redis.UnixDomainSocketConnection):
+    pass
+
+
+_PACKED: dict[type, type] = {
+    redis.Connection: _PackedTCP,
+    redis.SSLConnection: _PackedTLS,
+    redis.UnixDomainSocketConnection: _PackedUnix,
+}
 
 
 def reading_client(url: str) -> Client:

@@ -158,7 +158,7 @@ def test_what_handlers_return_becomes_a_result(value, result, content_type):
 @pytest.mark.parametrize(
     "value",
     [object(), float("nan"), [float("inf")], {"a": lambda: 0}, {(1, 2): 3}, "\ud800", Place(object(), float("nan"))],
-    ids=repr,
+    ids=["object", "nan", "infinity", "function", "tuple as key", "half a character", "object in a dataclass"],
 )
 def test_what_is_no_json_value_is_a_bad_result(value):
     """Nothing is written that a reader could not parse."""
