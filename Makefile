@@ -79,7 +79,7 @@ PROTOC = PATH="$(CURDIR)/$(CODEGEN)/bin:$$PATH" $(CODEGEN)/bin/python -m grpc_to
 proto: $(CODEGEN)/.stamp ## write the stubs in clients/python/headrace/v1 from proto/
 	@$(PROTOC) --python_out=$(STUBS) --pyi_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_grpc_out=$(STUBS) \
 	  --include_source_info --descriptor_set_out=$(STUBS)/headrace/v1/descriptors.binpb proto/headrace/v1/*.proto
-	@rm -f $(STUBS)/headrace/v1/job_pb2_grpc.py*
+	@rm -f $(STUBS)/headrace/v1/job_pb2_grpc.py* $(STUBS)/headrace/v1/queue_pb2_grpc.py*
 
 proto-check: $(CODEGEN)/.stamp setup ## fail if the contract is unclean, or the stubs differ from it
 	@$(BIN)/buf lint

@@ -24,6 +24,7 @@ from headrace_broker.errors import BrokerError, JobNotFound, StoreFull, StoreMov
 from headrace_broker.job import MAX_CRASHES, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
 from headrace_broker.outcome import Finish, Finished
 from headrace_broker.queues import Queues
+from headrace_broker.workers import Workers
 
 FINISH_BATCH = 200
 DUTY_BATCH = 200
@@ -74,6 +75,7 @@ class Broker(JobControl):
             shards=[self.shard(n) for n in range(shards)],
             secret=self._page_secret,
         )
+        self.workers = Workers(primaries=self.primaries, shard=self.shard(0), lease_ms=lease_ms)
 
     async def __aenter__(self) -> Self:
         return self

@@ -143,7 +143,7 @@ def parse_list(request: ListDLQRequest) -> int:
     """The number of jobs on a page, 1 to 1,000. Raises InvalidRequest for it and for the queue."""
     bad = Violations()
     if request.queue:
-        _name("queue", request.queue, bad)
+        checked_name("queue", request.queue, bad)
     if request.page_size < 0:
         bad.add("page_size", f"must not be negative; got {request.page_size}")
     bad.check()
@@ -154,8 +154,8 @@ def _spec(job: job_pb2.JobSpec, bad: Violations, *, max_payload: int, now_ms: in
     payload, content_type = _content(job, bad, max_payload)
     delay_ms, schedule_time_ms = _due(job, bad, now_ms)
     return JobSpec(
-        type=_name("job.type", job.type, bad),
-        queue=_name("job.queue", job.queue, bad) if job.queue else DEFAULT_QUEUE,
+        type=checked_name("job.type", job.type, bad),
+        queue=checked_name("job.queue", job.queue, bad) if job.queue else DEFAULT_QUEUE,
         payload=payload,
         content_type=content_type,
         priority=_priority(job.priority, bad),
@@ -178,7 +178,8 @@ def _spec(job: job_pb2.JobSpec, bad: Violations, *, max_payload: int, now_ms: in
     )
 
 
-def _name(field: str, name: str, bad: Violations) -> str:
+def checked_name(field: str, name: str, bad: Violations) -> str:
+    """The name. One that is none is noted in `bad`."""
     if not name:
         bad.add(field, "is required")
     elif not _NAME.fullmatch(name):

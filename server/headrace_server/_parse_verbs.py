@@ -20,9 +20,15 @@ def parse_cancel(request: CancelJobRequest) -> tuple[str, str]:
     """The job, and the reason. Raises InvalidRequest."""
     bad = Violations()
     job_id = checked_job_id("job_id", request.job_id, bad)
-    if len(request.reason) > MAX_REASON:
-        bad.add("reason", f"must be at most {MAX_REASON} characters; got {len(request.reason)}")
-    elif _CONTROL.search(request.reason):
-        bad.add("reason", f"must not hold control characters; got {shown(request.reason)}")
+    checked_reason("reason", request.reason, bad)
     bad.check()
     return job_id, request.reason
+
+
+def checked_reason(field: str, reason: str, bad: Violations) -> str:
+    """What a person says. What is too long, or would garble a terminal, is noted in `bad`."""
+    if len(reason) > MAX_REASON:
+        bad.add(field, f"must be at most {MAX_REASON} characters; got {len(reason)}")
+    elif _CONTROL.search(reason):
+        bad.add(field, f"must not hold control characters; got {shown(reason)}")
+    return reason

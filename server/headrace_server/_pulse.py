@@ -11,6 +11,8 @@ from grpc_health.v1 import health, health_pb2
 from headrace_broker import StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace_broker import Broker
     from headrace_server._clock import StoreClock
 
@@ -22,11 +24,11 @@ _log = structlog.get_logger("headrace_server.pulse")
 class Pulse:
     """Feels the store's pulse, and tells the health service. Starts out as NOT_SERVING. Keeps the clock right, too."""
 
-    def __init__(self, *, broker: Broker, service: str, clock: StoreClock, every: float = 1.0) -> None:
+    def __init__(self, *, broker: Broker, services: Sequence[str], clock: StoreClock, every: float = 1.0) -> None:
         """`every`: seconds between two pings."""
         self.servicer = health.aio.HealthServicer()
         self._broker = broker
-        self._service = service
+        self._services = services
         self._clock = clock
         self._every = every
         self._serving: bool | None = None
@@ -62,6 +64,7 @@ class Pulse:
             self._serving = serving
         try:
             async with asyncio.timeout(self._every):  # the servicer waits for clients that do not read
-                await self.servicer.set(self._service, _Status.SERVING if serving else _Status.NOT_SERVING)
+                for service in self._services:
+                    await self.servicer.set(service, _Status.SERVING if serving else _Status.NOT_SERVING)
         except TimeoutError:
             _log.warning("a client that watches the health does not read")

@@ -11,9 +11,10 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
-from headrace.v1 import job_service_pb2_grpc
+from headrace.v1 import job_service_pb2_grpc, queue_service_pb2_grpc
 from headrace_broker import CannotStart, Maintenance, Subscription, await_store, open_broker
 from headrace_broker.job import DAY, SECOND
+from headrace_server import job_service, queue_service
 from headrace_server._clock import StoreClock
 from headrace_server._drain import Drain
 from headrace_server._options import channel_options, concurrent_calls
@@ -23,14 +24,15 @@ from headrace_server._supervisor import Supervisor
 from headrace_server._watchers import Watchers
 from headrace_server.http.server import HttpServer
 from headrace_server.interceptors import CallInterceptor
-from headrace_server.job_service import SERVICE, JobService
+from headrace_server.job_service import JobService
+from headrace_server.queue_service import QueueService
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace_server.settings import ServerSettings
 
-SERVICES = (SERVICE,)
+SERVICES = (job_service.SERVICE, queue_service.SERVICE)
 """Full names of the services of the contract that are served: over gRPC, by reflection, over HTTP."""
 TELL_WATCHERS = 2.0
 """Seconds that watchers get to read that the server is going away."""
@@ -54,7 +56,7 @@ class Server:
             self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY)
         )
         clock = StoreClock()
-        self._pulse = Pulse(broker=self._broker, service=SERVICE, clock=clock)
+        self._pulse = Pulse(broker=self._broker, services=SERVICES, clock=clock)
         self._watchers = Watchers(limit=settings.max_watchers)
         self._drain = Drain()
         self._calls = CallInterceptor(drain=self._drain)
@@ -134,6 +136,7 @@ class Server:
             maximum_concurrent_rpcs=concurrent_calls(self._settings),
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self._service, server)
+        queue_service_pb2_grpc.add_QueueServiceServicer_to_server(QueueService(broker=self._broker), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._pulse.servicer, server)
         if self._settings.reflection:
             add_reflection(server, (*SERVICES, HEALTH))

@@ -7,6 +7,7 @@
 | RequestIdReused | INVALID_ARGUMENT | REQUEST_ID_REUSED | BadRequest: request_id |
 | BadPageToken | INVALID_ARGUMENT | BAD_PAGE_TOKEN | BadRequest: page_token |
 | JobNotFound | NOT_FOUND | JOB_NOT_FOUND | ResourceInfo |
+| QueueNotFound | NOT_FOUND | QUEUE_NOT_FOUND | ResourceInfo |
 | WrongState | FAILED_PRECONDITION | WRONG_STATE | PreconditionFailure |
 | VersionAhead | OUT_OF_RANGE | VERSION_AHEAD | BadRequest: after_version |
 | HistoryRewound | OUT_OF_RANGE | HISTORY_REWOUND | BadRequest: after_version |
@@ -38,6 +39,7 @@ from headrace_broker import (
     DurabilityNotReached,
     DurabilityUnsupported,
     JobNotFound,
+    QueueNotFound,
     RequestIdReused,
     StoreFull,
     StoreUnavailable,
@@ -138,6 +140,14 @@ def _job_not_found(error: JobNotFound, _prefix: str) -> status_pb2.Status:
     return _status(code_pb2.NOT_FOUND, "JOB_NOT_FOUND", problem, resource, metadata={"job_id": error.job_id})
 
 
+def _queue_not_found(error: QueueNotFound, _prefix: str) -> status_pb2.Status:
+    problem = f"there is no queue {error.queue}: it has never had a job, nor been set up"
+    resource = error_details_pb2.ResourceInfo(
+        resource_type="headrace.v1.Queue", resource_name=error.queue, description=problem
+    )
+    return _status(code_pb2.NOT_FOUND, "QUEUE_NOT_FOUND", problem, resource, metadata={"queue": error.queue})
+
+
 def _wrong_state(error: WrongState, _prefix: str) -> status_pb2.Status:
     violation = ("JOB_STATE", error.job_id, f"a job that is {error.state} cannot be {error.verb}")
     metadata = {"job_id": error.job_id, "state": error.state}
@@ -211,6 +221,7 @@ _TABLE: tuple[tuple[type[Exception], Callable[..., status_pb2.Status]], ...] = (
     (RequestIdReused, _request_id_reused),
     (BadPageToken, _bad_page_token),
     (JobNotFound, _job_not_found),
+    (QueueNotFound, _queue_not_found),
     (WrongState, _wrong_state),
     (VersionAhead, _version_ahead),
     (HistoryRewound, _history_rewound),

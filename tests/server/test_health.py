@@ -17,7 +17,7 @@ from headrace.v1.job_service_pb2 import (
     StreamStatusRequest,
 )
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
-from headrace_server.app import Server
+from headrace_server.app import SERVICES, Server
 from headrace_server.job_service import SERVICE
 
 from .conftest import Serve, next_message, refused
@@ -31,9 +31,9 @@ async def _check(channel: grpc.aio.Channel, service: str) -> int:
     return response.status
 
 
-@pytest.mark.parametrize("service", ["", SERVICE])
+@pytest.mark.parametrize("service", ["", *SERVICES])
 async def test_healthy(channel: grpc.aio.Channel, service: str):
-    """A server that has started serves, as a process and as a JobService."""
+    """A server that has started serves, as a process and as each of its services."""
     assert await _check(channel, service) == Status.SERVING
 
 

@@ -51,7 +51,7 @@ async def grpcurl(spawn: Spawn, server: Server) -> Curl:
 
 async def test_list(grpcurl: Curl):
     """`list` tells every service."""
-    assert (await grpcurl("list")).split() == [*SERVICES, "headrace.v1.JobService"]
+    assert (await grpcurl("list")).split() == [*SERVICES, "headrace.v1.JobService", "headrace.v1.QueueService"]
 
 
 async def test_describe(grpcurl: Curl):

@@ -16,6 +16,7 @@ from .conftest import Answer
 SECRET = "redis://user:hunter2@10.0.0.1:6379/0 in /srv/app/store.py"
 SAMPLES = {
     broker_errors.JobNotFound: broker_errors.JobNotFound("0" * 26),
+    broker_errors.QueueNotFound: broker_errors.QueueNotFound("mail"),
     broker_errors.RequestIdReused: broker_errors.RequestIdReused("r", "0" * 26),
     broker_errors.BadPageToken: broker_errors.BadPageToken(SECRET),
     broker_errors.WrongState: broker_errors.WrongState("0" * 26, "SUCCEEDED", "cancelled"),
@@ -38,6 +39,7 @@ SAMPLES = {
 }
 CODES = {
     broker_errors.JobNotFound: ("NOT_FOUND", {"resource_info"}),
+    broker_errors.QueueNotFound: ("NOT_FOUND", {"resource_info"}),
     broker_errors.RequestIdReused: ("INVALID_ARGUMENT", {"bad_request"}),
     broker_errors.BadPageToken: ("INVALID_ARGUMENT", {"bad_request"}),
     broker_errors.WrongState: ("FAILED_PRECONDITION", {"precondition_failure"}),

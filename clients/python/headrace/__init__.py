@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from headrace._queue_models import Queue, QueueRates
 from headrace.errors import (
     AccessDenied,
     ClientClosed,
@@ -30,6 +31,7 @@ from headrace.errors import (
     JobNotFound,
     JobUnsuccessful,
     PreconditionFailed,
+    QueueNotFound,
     RequestError,
     ResourceExhausted,
     ServerFault,
@@ -54,6 +56,8 @@ from headrace.models import (
 )
 
 if TYPE_CHECKING:
+    from headrace._async_queues import AsyncQueues
+    from headrace._sync_queues import Queues
     from headrace.aio import AsyncClient, AsyncJobHandle
     from headrace.client import Client, JobHandle
 
@@ -61,6 +65,7 @@ __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncQueues",
     "Client",
     "ClientClosed",
     "ContentError",
@@ -87,6 +92,10 @@ __all__ = [
     "PreconditionFailed",
     "Priority",
     "Progress",
+    "Queue",
+    "QueueNotFound",
+    "QueueRates",
+    "Queues",
     "RequestError",
     "ResourceExhausted",
     "RetryPolicy",
@@ -103,8 +112,10 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "headrace.aio",
     "AsyncJobHandle": "headrace.aio",
+    "AsyncQueues": "headrace._async_queues",
     "Client": "headrace.client",
     "JobHandle": "headrace.client",
+    "Queues": "headrace._sync_queues",
 }
 
 

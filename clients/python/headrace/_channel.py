@@ -14,11 +14,13 @@ import grpc
 from headrace._status import error_from_rpc
 from headrace.errors import ClientClosed, InvalidAddress, Unavailable, Unsupported
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
+from headrace.v1.queue_service_pb2_grpc import QueueServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.v1.job_service_pb2_grpc import JobServiceAsyncStub
+    from headrace.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
@@ -30,7 +32,7 @@ MAX_MESSAGE_BYTES = 8 << 20
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
-            "name": [{"service": "headrace.v1.JobService"}],
+            "name": [{"service": "headrace.v1.JobService"}, {"service": "headrace.v1.QueueService"}],
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",
@@ -82,6 +84,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
         self._stub: JobServiceAsyncStub | None = None
+        self._queue_stub: QueueServiceAsyncStub | None = None
 
     @property
     def stub(self) -> JobServiceAsyncStub:
@@ -93,6 +96,14 @@ class Connection:
         self._open()
         assert self._stub is not None
         return self._stub
+
+    @property
+    def queue_stub(self) -> QueueServiceAsyncStub:
+        """The calls of QueueService. Raises ClientClosed as `stub` does."""
+        channel = self._open()
+        if self._queue_stub is None:
+            self._queue_stub = QueueServiceStub(channel)
+        return self._queue_stub
 
     def check_open(self) -> None:
         """Raise ClientClosed when this connection cannot be used any more."""
@@ -141,7 +152,7 @@ class Connection:
     async def close(self) -> None:
         """Close the channel; calls under way end with ClientClosed. Safe twice."""
         self._closed = True
-        channel, self._channel, self._stub = self._channel, None, None
+        channel, self._channel, self._stub, self._queue_stub = self._channel, None, None, None
         if channel is not None and self._pid == os.getpid():
             Connection._open_ones -= 1
             await channel.close()

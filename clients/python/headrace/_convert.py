@@ -1,4 +1,4 @@
-"""Between the client's values and the messages of the contract. The only module that builds or reads messages."""
+"""Between the client's values and the messages of the contract; _convert_queue.py has those of queues."""
 
 from __future__ import annotations
 
@@ -198,11 +198,11 @@ def job_from(pb: job_pb2.Job) -> Job:
         cancel_request_time=time_from(pb, "cancel_request_time"),
         attempt=pb.attempt,
         crash_count=pb.crash_count,
-        attempt_timeout=_duration_from(pb, "attempt_timeout"),
+        attempt_timeout=duration_from(pb, "attempt_timeout"),
         retry=_retry_from(pb.retry_policy),
         labels=dict(pb.labels),
         headers=dict(pb.headers),
-        retention=_duration_from(pb, "retention"),
+        retention=duration_from(pb, "retention"),
         worker=pb.worker,
         progress=_progress_from(pb.progress) if pb.HasField("progress") else None,
         failure=_failure_from(pb.failure) if pb.HasField("failure") else None,
@@ -243,7 +243,8 @@ def time_from(pb: Message, field: str) -> datetime | None:
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _duration_from(pb: Message, field: str) -> timedelta | None:
+def duration_from(pb: Message, field: str) -> timedelta | None:
+    """The Duration field of that name; None where it is not set."""
     if not pb.HasField(field):
         return None
     duration: DurationPb = getattr(pb, field)
@@ -253,8 +254,8 @@ def _duration_from(pb: Message, field: str) -> timedelta | None:
 def _retry_from(pb: job_pb2.RetryPolicy) -> RetryPolicy:
     return RetryPolicy(
         max_attempts=pb.max_attempts or None,
-        initial_backoff=_duration_from(pb, "initial_backoff"),
-        max_backoff=_duration_from(pb, "max_backoff"),
+        initial_backoff=duration_from(pb, "initial_backoff"),
+        max_backoff=duration_from(pb, "max_backoff"),
         multiplier=pb.multiplier if pb.HasField("multiplier") else None,
         jitter=pb.jitter if pb.HasField("jitter") else None,
     )

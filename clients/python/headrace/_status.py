@@ -30,6 +30,9 @@ _ERRORS: dict[int, type[errors.RequestError]] = {
     code_pb2.UNIMPLEMENTED: errors.Unsupported,
 }
 
+_NOT_FOUND: dict[str, type[errors.RequestError]] = {"QUEUE_NOT_FOUND": errors.QueueNotFound}
+"""What was not found, by the server's reason; a job where it says no more."""
+
 _Detail = TypeVar("_Detail", bound=Message)
 
 
@@ -40,10 +43,11 @@ def error_from_status(status: status_pb2.Status, *, prefix: str = "") -> errors.
     """
     info = _detail(status, error_details_pb2.ErrorInfo)
     retry = _detail(status, error_details_pb2.RetryInfo)
-    error = _ERRORS.get(status.code, errors.ServerFault)(
+    reason = info.reason if info is not None and info.domain == DOMAIN else ""
+    error = _NOT_FOUND.get(reason, _ERRORS.get(status.code, errors.ServerFault))(
         status.message.replace(prefix, ""),
         code=status.code,
-        reason=info.reason if info is not None and info.domain == DOMAIN else "",
+        reason=reason,
         retry_after=None if retry is None else retry.retry_delay.ToTimedelta().total_seconds(),
     )
     if isinstance(error, errors.InvalidRequest):

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from headrace import _convert, errors
+from headrace._async_queues import AsyncQueues
 from headrace._async_verbs import AsyncVerbs
 from headrace._batch import Entry, enqueue_all
 from headrace._channel import Connection, resolve_target
@@ -97,6 +98,7 @@ class AsyncClient(AsyncVerbs):
         self._timeout = _convert.seconds("timeout", timeout)
         self._patience = None if reconnect_timeout is None else _convert.seconds("reconnect_timeout", reconnect_timeout)
         self._connection = Connection(target=resolve_target(target))
+        self.queues = AsyncQueues(connection=self._connection, seconds=self._seconds)
         # One for each durability: what is confirmed by a disk or a replica must not hold up what need not be.
         self._coalescers = {level: Coalescer(send=self._send) for level in EnqueueRequest.Durability.values()}
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from headrace._background import BackgroundLoop
+from headrace._sync_queues import Queues
 from headrace._sync_verbs import SyncVerbs
 from headrace.aio import AsyncClient, AsyncJobHandle
 from headrace.errors import ClientClosed, EnqueueError
@@ -82,6 +83,7 @@ class Client(SyncVerbs):
             InvalidRequest: A timeout is not a duration.
         """
         self._async = AsyncClient(target, timeout=timeout, reconnect_timeout=reconnect_timeout)
+        self.queues = Queues(queues=self._async.queues, run=self._run)
         self._pid = os.getpid()
         self._closed = False
 

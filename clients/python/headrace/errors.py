@@ -4,6 +4,7 @@
     ├── RequestError             a call failed; `code`, `reason` and `retry_after` say how
     │   ├── InvalidRequest       (ValueError) `violations` name the fields
     │   ├── JobNotFound          (LookupError) never stored, or its record has aged out
+    │   ├── QueueNotFound        (LookupError) it has never had a job, nor been set up
     │   ├── HistoryGap           a watch cannot be told every version after the one it asked for
     │   ├── PreconditionFailed   not in this state of the job, or of the store
     │   ├── AccessDenied         who you are, or are not, does not allow it
@@ -83,6 +84,12 @@ class InvalidRequest(RequestError, ValueError):
 
 class JobNotFound(RequestError, LookupError):
     """No such job: it was never stored, or its retention has passed."""
+
+    status = 5
+
+
+class QueueNotFound(RequestError, LookupError):
+    """No such queue: it has never had a job, nor been set up."""
 
     status = 5
 
