@@ -78,6 +78,23 @@ def test_the_python_programs_of_the_readme_run(spawn: Spawn, start_stack: StartS
     assert outputs[1] == str(sum(range(100)))
 
 
+def test_the_program_of_the_queues_page_runs(spawn: Spawn, start_stack: StartStack, tmp_path: Path) -> None:
+    """The client program of docs/queues.md, word for word, pauses a queue and sees it; its grpcurl commands work."""
+    stack = start_stack()
+    (code,) = programs("docs/queues.md", "run")
+    program = tmp_path / "queues.py"
+    program.write_text(stack.here(code))
+    process = spawn("python", str(program), directory=tmp_path)
+    assert process.wait(within=20) == 0, process.output
+    assert "1 True the mail server moves" in process.lines
+    assert "mail 0 0" in process.lines
+
+    for command in commands("docs/queues.md", "grpcurl"):
+        call = spawn(str(_BIN / "grpcurl"), *shlex.split(stack.here(command))[1:])
+        assert call.wait(within=20) == 0, call.output
+        assert '"name": "mail"' in call.output
+
+
 def test_the_handlers_of_the_readme_do_what_their_comments_say(start_stack: StartStack) -> None:
     """A busy mail server is retried, a bad address is a dead letter at once, a number is factored in a process."""
     stack = start_stack("--worker", "tasks:worker")
