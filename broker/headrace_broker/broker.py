@@ -19,6 +19,7 @@ from headrace_broker._primaries import Primaries
 from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
 from headrace_broker._side_by_side import each_shard
+from headrace_broker._repair import Repaired, RepairStep, count_repairs
 from headrace_broker.confirm import Confirmation, Confirmer
 from headrace_broker.errors import BrokerError, JobNotFound, StoreFull, StoreMoved
 from headrace_broker.job import MAX_CRASHES, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
@@ -347,6 +348,18 @@ class Broker(JobControl):
     async def forget(self, *, shard: int, queues: Sequence[str], idle_ms: int = WORKER_TTL_MS) -> int:
         """Forgets consumers that hold nothing and have not read for `idle_ms`; returns how many."""
         return int(await self._run("forget", shard, idle_ms, *queues))
+
+    async def repair(self, step: RepairStep) -> Repaired:
+        """Mends what should not be possible in a part of a shard; `Repairer` goes through all of them."""
+        return Repaired.of(await self._run("repair", step.shard, *step.arguments()))
+
+    async def repairs(self) -> dict[str, int]:
+        """Reads how often each kind of thing was ever repaired, in all shards together."""
+        kept = []
+        for shard in range(self.shards):
+            async with self.primaries.calling(shard) as redis:
+                kept.append(await redis.hgetall(self.shard(shard).repairs()))
+        return count_repairs(kept)
 
     def _by_shard(self, job_ids: Iterable[str]) -> dict[int, list[int]]:
         by_shard: dict[int, list[int]] = defaultdict(list)

@@ -82,6 +82,10 @@ class Shard:
         """Hash: when leases were last looked at, and until when reclaiming is held."""
         return f"{self.tag}pulse"
 
+    def repairs(self) -> str:
+        """Hash: who goes through the shard to repair it, and what was repaired, by kind."""
+        return f"{self.tag}repairs"
+
     def secret(self) -> str:
         """String: what page tokens are signed with."""
         return f"{self.tag}secret"

@@ -1,4 +1,4 @@
-"""The duties that keep jobs moving when nobody calls: promote, reclaim, expire, trim, forget.
+"""The duties that keep jobs moving when nobody calls: promote, reclaim, expire, trim, forget, repair.
 
 Leaderless: each is one atomic script, so they run in every server and every worker, and any one process is enough.
 """
@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
+from redis.exceptions import ResponseError
 
+from headrace_broker._repairer import Repairer
 from headrace_broker.broker import DUTY_BATCH, Broker
 from headrace_broker.errors import BrokerError
 from headrace_broker.job import DAY
@@ -31,11 +33,23 @@ log = structlog.get_logger("headrace.maintenance")
 class Maintenance:
     """All duties of all shards."""
 
-    def __init__(self, broker: Broker, *, subscription: Subscription, dlq_retention_ms: int = 30 * DAY) -> None:
-        """`dlq_retention_ms`: age at which dead letters are deleted."""
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        subscription: Subscription,
+        dlq_retention_ms: int = 30 * DAY,
+        repair_every: float = 0.0,
+    ) -> None:
+        """`dlq_retention_ms`: age at which dead letters are deleted. `repair_every`: seconds in which everything is
+        looked at once for what should not be possible; 0: as long as a lease.
+        """
         self._broker = broker
         self._subscription = subscription
         self._dlq_retention_ms = dlq_retention_ms
+        every = repair_every or broker.lease_ms / 1_000
+        self._repairers = [Repairer(broker=broker, shard=shard, every=every) for shard in range(broker.shards)]
+        self._left_out: dict[tuple[str, int], set[str]] = {}
 
     async def run(self) -> None:
         """Works for ever, through every outage of the store. Cancel it to stop."""
@@ -48,6 +62,7 @@ class Maintenance:
                     "expire": self._every(EXPIRE_EVERY, self._expire, shard),
                     "trim": self._every(TIDY_EVERY, self._trim, shard),
                     "forget": self._every(TIDY_EVERY, self._forget, shard),
+                    "repair": self._keep_repairing(shard),
                 }
                 for name, duty in duties.items():
                     group.create_task(duty, name=f"{name}-{shard}")
@@ -67,42 +82,89 @@ class Maintenance:
     async def _promote(self, shard: int) -> float:
         """Promotes all that is due; returns the seconds until the next look."""
         pause = LONGEST_SLEEP
-        for queues in await self._queues(shard):
+
+        async def promote(queues: Sequence[str]) -> None:
+            nonlocal pause
             more = True
             while more:
                 promoted = await self._broker.promote(shard=shard, queues=queues)
                 more = promoted.more
             if promoted.next_due_in_ms is not None:
                 pause = min(pause, promoted.next_due_in_ms / 1_000 + 0.001)
+
+        await self._for_all_queues("promote", shard, promote)
         return pause
 
     async def _reclaim(self, shard: int) -> None:
-        for queues in await self._queues(shard):
+        async def reclaim(queues: Sequence[str]) -> None:
             done = await self._broker.reclaim(shard=shard, queues=queues)
             if done.requeued or done.dead or done.returned:
                 log.warning(
                     "leases ran out", shard=shard, requeued=done.requeued, dead=done.dead, returned=done.returned
                 )
 
+        await self._for_all_queues("reclaim", shard, reclaim)
+
     async def _expire(self, shard: int) -> None:
-        for queues in await self._queues(shard):
+        async def expire(queues: Sequence[str]) -> None:
             while await self._broker.expire(shard=shard, queues=queues) >= DUTY_BATCH:
                 continue
 
+        await self._for_all_queues("expire", shard, expire)
+
     async def _trim(self, shard: int) -> None:
-        for queues in await self._queues(shard):
-            while (
-                await self._broker.trim(shard=shard, queues=queues, retention_ms=self._dlq_retention_ms) >= DUTY_BATCH
-            ):
+        age = self._dlq_retention_ms
+
+        async def trim(queues: Sequence[str]) -> None:
+            while await self._broker.trim(shard=shard, queues=queues, retention_ms=age) >= DUTY_BATCH:
                 continue
 
+        await self._for_all_queues("trim", shard, trim)
+
     async def _forget(self, shard: int) -> None:
-        for queues in await self._queues(shard):
+        async def forget(queues: Sequence[str]) -> None:
             await self._broker.forget(shard=shard, queues=queues)
 
-    async def _queues(self, shard: int) -> list[Sequence[str]]:
+        await self._for_all_queues("forget", shard, forget)
+
+    async def _keep_repairing(self, shard: int) -> None:
+        while True:
+            pause = await self._guarded(self._repair, shard)
+            await asyncio.sleep(pause)
+
+    async def _repair(self, shard: int) -> float:
+        return await self._repairers[shard].step()
+
+    async def _for_all_queues(self, duty: str, shard: int, do: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        """Does a duty for all queues of a shard, many in one call. A queue with a key of a wrong type, which stops the
+        script before its first write, is told of and left out: it holds up no other.
+        """
         names = await self._broker.queue_names(shard)
-        return [names[start : start + _QUEUES_A_CALL] for start in range(0, len(names), _QUEUES_A_CALL)]
+        wrong: set[str] = set()
+        for start in range(0, len(names), _QUEUES_A_CALL):
+            queues = names[start : start + _QUEUES_A_CALL]
+            try:
+                await do(queues)
+            except ResponseError as error:
+                if not _is_wrong_type(error):
+                    raise
+                for queue in queues:
+                    wrong |= await self._alone(queue, do)
+        before = self._left_out.get((duty, shard), set())
+        for error_text in wrong - before:
+            log.error("duty left a queue out", duty=duty, shard=shard, error=error_text)
+        if before and not wrong:
+            log.info("duty resumed", duty=duty, shard=shard)
+        self._left_out[duty, shard] = wrong
+
+    async def _alone(self, queue: str, do: Callable[[Sequence[str]], Awaitable[None]]) -> set[str]:
+        try:
+            await do([queue])
+        except ResponseError as error:
+            if not _is_wrong_type(error):
+                raise
+            return {f"{queue}: {str(error).partition(' script:')[0]}"}
+        return set()
 
     async def _every(self, seconds: float, duty: Callable[[int], Awaitable[None]], shard: int) -> None:
         while True:
@@ -128,3 +190,7 @@ class Maintenance:
             failed = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF[1])
+
+
+def _is_wrong_type(error: ResponseError) -> bool:
+    return "WRONGTYPE" in str(error)

@@ -51,6 +51,13 @@ class BrokerSettings(BaseSettings):
         le=3_650,
         description="Days that dead letters are kept (env HEADRACE_DLQ_RETENTION)",
     )
+    repair_every: float = Field(
+        default=0.0,
+        ge=0,
+        le=86_400,
+        description="Seconds in which every job is looked at once, to mend what should not be possible; 0: as long as "
+        "the lease. More than 10,000 keys for each of these seconds take longer (env HEADRACE_REPAIR_EVERY)",
+    )
     store_timeout: float = Field(
         default=30.0,
         ge=0,

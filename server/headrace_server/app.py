@@ -53,7 +53,10 @@ class Server:
         self._broker = open_broker(settings)
         self._subscription = Subscription(self._broker)
         self._maintenance = Maintenance(
-            self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY)
+            self._broker,
+            subscription=self._subscription,
+            dlq_retention_ms=int(settings.dlq_retention * DAY),
+            repair_every=settings.repair_every,
         )
         clock = StoreClock()
         self._pulse = Pulse(broker=self._broker, services=SERVICES, clock=clock)

@@ -62,6 +62,7 @@ def patterns(shard: Shard) -> dict[str, str]:
         like(shard.workers()): "zset",
         like(shard.worker("WORKER")): "hash",
         like(shard.pulse()): "hash",
+        like(shard.repairs()): "hash",
         like(shard.secret()): "string",
     }
 

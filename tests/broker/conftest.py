@@ -9,6 +9,7 @@ from broker.audit import audit
 from broker.hearing import Hearing
 from broker.moves import now_ms, stop
 from broker.state import Dump, wipe
+from broker.sweep import sweep
 from harness.stores import STORES, Store
 from harness.topologies import Cluster
 from headrace_broker import Broker, Subscription
@@ -16,9 +17,10 @@ from headrace_broker import Broker, Subscription
 
 @pytest.fixture
 async def store_broker(store_broker: Broker) -> AsyncIterator[Broker]:
-    """As everywhere; and afterwards its namespace is audited (see audit.py), then emptied."""
+    """As everywhere; and afterwards its namespace is audited (see audit.py, sweep.py), then emptied."""
     yield store_broker
     await audit(store_broker)
+    assert await sweep(store_broker, recount=True) == {}
     await wipe(store_broker)
 
 
@@ -27,6 +29,7 @@ async def broker(broker: Broker) -> AsyncIterator[Broker]:
     """As everywhere; audited and emptied afterwards."""
     yield broker
     await audit(broker)
+    assert await sweep(broker, recount=True) == {}
     await wipe(broker)
 
 
@@ -80,6 +83,7 @@ async def spare_broker(spare: str, namespace: str) -> AsyncIterator[Broker]:
         yield one
         await one.redis.config_set("maxmemory", 0)
         await audit(one)
+        assert await sweep(one, recount=True) == {}
         await one.redis.flushall()
         await one.redis.script_flush()
 

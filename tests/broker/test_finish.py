@@ -10,6 +10,7 @@ from broker.hearing import Hearing
 from broker.moves import BOOM, QUEUE_KEYS, assert_stopped_by, claim, corrupt, finish, ids, lose, make_due, now_ms, start
 from broker.outcomes import EVENTS, OUTCOMES
 from broker.state import A, B, C, Dump, claimed, counted, ident, known, new, record, streams, wipe
+from broker.sweep import sweep
 from headrace_broker import (
     Broker,
     Failed,
@@ -295,6 +296,7 @@ async def test_a_group_that_was_destroyed_does_not_matter(store_broker: Broker, 
     assert await finish(store_broker, A, Succeeded()) is Finished.WRITTEN
 
     assert (await dump())["ready:default:normal"] == {"entries": [], "pending": {}, "groups": []}
+    assert await sweep(store_broker) == {"missing group": 1}
 
 
 async def test_promoters_are_rung_for_a_retry_that_comes_first(store_broker: Broker) -> None:

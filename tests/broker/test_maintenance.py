@@ -5,6 +5,8 @@ import statistics
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from structlog.testing import capture_logs
+
 from broker.audit import audit
 from broker.moves import BOOM, corrupt, finish, now_ms, start, stop
 from broker.state import A, B, C, D, ident, new
@@ -165,3 +167,25 @@ async def test_a_duty_that_fails_does_not_stop_the_others(spare: str, namespace:
 
             await eventually(reclaiming)
         await audit(broker)
+
+
+async def test_a_broken_queue_holds_up_no_other(spare: str, namespace: str, eventually: Eventually) -> None:
+    """Regression: a key of the wrong type in one queue stopped the duties for the hundred queues of its call. It is
+    told of, once for each duty, and the others go on; when it is repaired, so does that queue.
+    """
+    async with Broker(url=spare, namespace=namespace) as broker:
+        await broker.enqueue([new(f"q{n}", queue=f"q{n}", delay_ms=300) for n in range(7)])
+        broken = await corrupt(broker, "expiring:q3")
+        with capture_logs() as lines:
+            async with maintained(broker):
+                others = [f"q{n}" for n in range(7) if n != 3]
+                late = await eventually(lambda: lateness(broker, *others))
+                await broker.enqueue([new("last", queue="q0", delay_ms=50)])
+                await eventually(lambda: lateness(broker, "last"))
+                await broker.redis.delete(broken)
+                await eventually(lambda: lateness(broker, "q3"))
+                await eventually(lambda: [line for line in lines if line["event"] == "duty resumed"])
+        await audit(broker)
+    assert max(late) < 1_000
+    left_out = [line for line in lines if line["event"] == "duty left a queue out" and line["duty"] == "promote"]
+    assert [line["error"] for line in left_out] == [f"q3: WRONGTYPE {broken} is a list, not a zset"]

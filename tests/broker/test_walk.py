@@ -14,6 +14,7 @@ from broker.hearing import Hearing
 from broker.moves import LEASE_OVER, WORKER, age, claim, ids, make_due, make_expired, now_ms
 from broker.outcomes import OUTCOMES
 from broker.state import ident, new
+from broker.sweep import sweep
 from headrace_broker import (
     Broker,
     Discarded,
@@ -287,8 +288,8 @@ class Walk:
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_walk(store_broker: Broker, heard: Hearing, seed: int) -> None:
     """After each of some hundred random moves every job is where the model says, and all invariants hold: allowed
-    transitions, counted attempts, versions and times that go forward, each job in one place, true counters. At the
-    end, what was published of each job is its history.
+    transitions, counted attempts, versions and times that go forward, each job in one place, true counters, nothing
+    to repair. At the end, what was published of each job is its history.
     """
     walk = Walk(store_broker, seed=seed, begun_ms=await now_ms(store_broker))
     await heard.of(*(ident(name) for name in NAMES))
@@ -300,6 +301,7 @@ async def test_a_walk(store_broker: Broker, heard: Hearing, seed: int) -> None:
         await walk.dice.choice(moves)()
         await walk.compare()
         await audit(store_broker)
+        assert await sweep(store_broker, recount=True) == {}
     for name in walk.jobs:
         job = await store_broker.get(ident(name))
         published = [event for event in await heard.decoded(ident(name)) if isinstance(event, Transition)]

@@ -90,7 +90,10 @@ class App:
         )
         self._subscription = Subscription(self._broker, worker=self.info.worker_id)
         self._maintenance = Maintenance(
-            self._broker, subscription=self._subscription, dlq_retention_ms=int(settings.dlq_retention * DAY_MS)
+            self._broker,
+            subscription=self._subscription,
+            dlq_retention_ms=int(settings.dlq_retention * DAY_MS),
+            repair_every=settings.repair_every,
         )
         self._claiming: list[asyncio.Task[None]] = []
         self._duties: list[asyncio.Task[None]] = []

@@ -10,6 +10,7 @@ local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 redis.call('EXISTS', SHARD .. 'moving')
 
 local PRIORITIES = {'high', 'normal', 'low'}
+local LEVEL = {high = true, normal = true, low = true}
 local FRONT = 'high' -- where a job goes that had already been at the front: given back, or taken from a dead worker
 local LETTER = {
   SCHEDULED = 's', QUEUED = 'q', PROCESSING = 'p', RETRYING = 'r',
@@ -29,33 +30,44 @@ local function rates_key(queue) return SHARD .. 'rates:' .. queue end
 -- Laws 1 and 5: a key of the wrong type must stop a script before its first write, and every stream has its group
 -- from the start. Both are looked at once a script and key.
 local checked = {}
-local function expect(key, kind)
-  if checked[key] then return end
+local function misfit(key, kind)
+  if checked[key] then return nil end
   local found = redis.call('TYPE', key).ok
-  if found ~= kind and found ~= 'none' then
-    error(redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind))
+  if found ~= kind and found ~= 'none' then return key .. ' is a ' .. found .. ', not a ' .. kind end
+  checked[key] = kind == 'stream' and found == 'none' and 'new' or 'there'
+end
+local function expect(key, kind)
+  local wrong = misfit(key, kind)
+  if wrong then error(redis.error_reply('WRONGTYPE ' .. wrong)) end
+end
+-- What is wrong with the keys of a queue: the first of them that has a wrong type, nil where none has.
+local function misfit_of(queue)
+  if checked[queue] then return nil end
+  for _, priority in ipairs(PRIORITIES) do
+    local wrong = misfit(ready_key(queue, priority), 'stream')
+    if wrong then return wrong end
   end
-  if kind == 'stream' and found == 'none' then
-    checked[key] = 'new'
-  else
-    checked[key] = 'there'
+  for _, key in ipairs({due_key(queue), expiring_key(queue), dead_key(queue)}) do
+    local wrong = misfit(key, 'zset')
+    if wrong then return wrong end
   end
+  local wrong = misfit(queue_key(queue), 'hash') or misfit(rates_key(queue), 'hash')
+  checked[queue] = not wrong
+  return wrong
 end
 local function expect_queue(queue)
-  if checked[queue] then return end
-  for _, priority in ipairs(PRIORITIES) do expect(ready_key(queue, priority), 'stream') end
-  for _, key in ipairs({due_key(queue), expiring_key(queue), dead_key(queue)}) do expect(key, 'zset') end
-  expect(queue_key(queue), 'hash')
-  expect(rates_key(queue), 'hash')
-  checked[queue] = true
+  local wrong = misfit_of(queue)
+  if wrong then error(redis.error_reply('WRONGTYPE ' .. wrong)) end
 end
 
--- Makes the stream's group at 0, so that entries older than the group are delivered too.
+-- Makes the stream's group at 0, so that entries older than the group are delivered too. True where there was none.
 local function ensure_group(key)
   if checked[key] ~= 'grouped' then
     local made = redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
-    if type(made) == 'table' and made.err and not string.find(tostring(made.err), 'BUSYGROUP', 1, true) then error(made) end
+    local failed = type(made) == 'table' and made.err
+    if failed and not string.find(tostring(made.err), 'BUSYGROUP', 1, true) then error(made) end
     checked[key] = 'grouped'
+    return not failed
   end
 end
 
@@ -166,9 +178,10 @@ local function push(job, priority)
   if checked[key] ~= 'there' then ensure_group(key) end
   job.entry = priority .. ' ' .. redis.call('XADD', key, '*', 'j', job.id)
 end
--- Puts a job that was delivered and not claimed back to the front: no transition, it is QUEUED as before.
-local function put_back(job)
-  push(job, FRONT)
+-- Gives a job a new entry, without a transition: it stays what it is. One that was delivered and not claimed goes to
+-- the front.
+local function put_back(job, priority)
+  push(job, priority)
   redis.call('HSET', job_key(job.id), 'entry', job.entry)
 end
 

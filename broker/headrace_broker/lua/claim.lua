@@ -53,7 +53,7 @@ local function take(queue, priority, entry, id, late)
     lapse(job)
     drop(key, entry)
   elseif want <= 0 or paused[queue] then -- delivered and not to be had: back to the front, still QUEUED
-    put_back(job)
+    put_back(job, FRONT)
     drop(key, entry)
   else
     -- The store counts a lease from the delivery; of an entry that was delivered a while ago it begins now.

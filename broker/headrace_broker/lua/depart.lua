@@ -23,7 +23,7 @@ for i = 2, #ARGV do
           held = held + 1
         else
           if job and job.state == 'QUEUED' and job.entry == priority .. ' ' .. pending[1] then
-            put_back(job)
+            put_back(job, FRONT)
             returned = returned + 1
           end
           drop(key, pending[1])

@@ -63,7 +63,7 @@ local function look(key, priority, pending)
     crash(job)
   elseif here and job.state == 'QUEUED' then
     returned = returned + 1
-    put_back(job)
+    put_back(job, FRONT)
   end
   drop(key, entry)
 end

@@ -21,6 +21,7 @@ _KEYS = {
     rf"{_TAG}worker:.+": ("hash", True),
     rf"{_TAG}rates:{_NAME}": ("hash", True),
     rf"{_TAG}pulse": ("hash", False),
+    rf"{_TAG}repairs": ("hash", False),
     rf"{_TAG}secret": ("string", False),
 }
 """Every key that may be there beside records: its type, and whether it expires by itself."""
