@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-LOOK = 250
+LOOK = 200
 """Records, or entries of indexes, that one step looks at, about; what keeps it well under 10 ms. The counters of a
 queue are recounted where it holds no more jobs than this.
 """
