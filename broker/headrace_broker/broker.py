@@ -18,8 +18,8 @@ from headrace_broker._job_control import JobControl
 from headrace_broker._primaries import Primaries
 from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
-from headrace_broker._side_by_side import each_shard
 from headrace_broker._repair import Repaired, RepairStep, count_repairs
+from headrace_broker._side_by_side import each_shard
 from headrace_broker.confirm import Confirmation, Confirmer
 from headrace_broker.errors import BrokerError, JobNotFound, StoreFull, StoreMoved
 from headrace_broker.job import MAX_CRASHES, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
