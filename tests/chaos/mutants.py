@@ -45,6 +45,15 @@ class Mutant:
 
 LUA = "broker/headrace_broker/lua"
 BROKER = "broker/headrace_broker/broker.py"
+PRODUCER = "broker/headrace_broker/_producer.py"
+_STORES = '            return [await self._run("enqueue", shard, *arguments) for arguments in scripts], ""\n'
+_SWALLOWS = (
+    f"            try:\n    {_STORES}"
+    "            except Exception as error:\n"
+    '                if type(error).__name__ != "StoreFull":\n'
+    "                    raise\n"
+    '                return [[b"new", b"QUEUED", 1, 0] * (len(arguments) // 9) for arguments in scripts], ""\n'
+)
 TESTS = "tests/broker"
 MUTANTS = (
     Mutant(
@@ -143,20 +152,16 @@ MUTANTS = (
     ),
     Mutant(
         name="out of memory is swallowed: enqueue says that it has stored",
-        file=BROKER,
-        old='                reply = await self._run("enqueue", shard, *arguments)\n',
-        new='                try:\n                    reply = await self._run("enqueue", shard, *arguments)\n'
-        "                except StoreFull:\n"
-        '                    reply = [b"new", b"QUEUED", 1, 0] * len(chunk)\n',
+        file=PRODUCER,
+        old=_STORES,
+        new=_SWALLOWS,
         caught_by=(f"{TESTS}/test_out_of_memory.py::test_new_work_is_refused_and_leaves_nothing_behind",),
     ),
     Mutant(
         name="out of memory is swallowed, under faults",
-        file=BROKER,
-        old='                reply = await self._run("enqueue", shard, *arguments)\n',
-        new='                try:\n                    reply = await self._run("enqueue", shard, *arguments)\n'
-        "                except StoreFull:\n"
-        '                    reply = [b"new", b"QUEUED", 1, 0] * len(chunk)\n',
+        file=PRODUCER,
+        old=_STORES,
+        new=_SWALLOWS,
         caught_by=("I1",),
         faults=("fill memory",),
     ),

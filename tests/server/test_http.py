@@ -32,7 +32,7 @@ async def test_a_job(web: Web):
     """
     stored = await web.post("/v1/jobs", {"job": {"type": "t", "json": {"a": [1, None, "ü"]}, "delay": "3600s"}})
     assert stored.status == 200
-    assert set(stored.json) == {"jobId", "state", "version", "createTime", "deduplicated"}
+    assert set(stored.json) == {"jobId", "state", "version", "createTime", "deduplicated", "durability"}
     assert (stored.json["state"], stored.json["deduplicated"]) == ("STATE_SCHEDULED", False)
     found = (await web.get(f"/v1/jobs/{stored.json['jobId']}")).json["job"]
     assert found["json"] == {"a": [1, None, "ü"]}
