@@ -1,9 +1,11 @@
-"""Calls this very server over a socket that nobody else can reach, so that a call over HTTP meets the same limits,
+"""Calls this very server over a socket of its own, so that a call over HTTP meets the same limits,
 errors, drain and log as any other.
 """
 
 from __future__ import annotations
 
+import secrets
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +35,20 @@ class CallFailed(Exception):
 
 
 class Loopback:
-    """A Unix socket in a directory of this user alone, and the one channel to it. Belongs to one event loop."""
+    """A Unix socket that only this server listens on, and the one channel to it. Belongs to one event loop.
+
+    On Linux it is an abstract one, with no file that a server which is killed would leave behind. Other users of the
+    machine could find it; they reach no more there than on the port that HTTP is served on. Elsewhere it is in a
+    directory of this user alone.
+    """
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="headrace-")
-        self.address = f"unix:{Path(self._directory.name) / 'grpc'}"
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        if sys.platform == "linux":
+            self.address = f"unix-abstract:headrace-{secrets.token_hex(16)}"
+        else:
+            self._directory = tempfile.TemporaryDirectory(prefix="headrace-")
+            self.address = f"unix:{Path(self._directory.name) / 'grpc'}"
         self._channel: grpc.aio.Channel | None = None
 
     async def unary(self, method: MethodDescriptor, request: Message, metadata: Metadata = ()) -> Message:
@@ -68,7 +79,8 @@ class Loopback:
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
-        self._directory.cleanup()
+        if self._directory is not None:
+            self._directory.cleanup()
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
