@@ -15,6 +15,7 @@ from headrace_broker._answers import Claims, Held, Promoted, Reclaimed, Renewed,
 from headrace_broker._checks import StoreInfo
 from headrace_broker._dead_letters import DeadLetters
 from headrace_broker._reader import Delivery
+from headrace_broker._sweep import DeadLetterFilter, Letter, Swept
 from headrace_broker.broker import Broker
 from headrace_broker.confirm import Confirmation
 from headrace_broker.errors import (
@@ -88,6 +89,7 @@ __all__ = [
     "ClaimedJob",
     "Claims",
     "Confirmation",
+    "DeadLetterFilter",
     "DeadLetters",
     "Delivery",
     "Discarded",
@@ -104,6 +106,7 @@ __all__ = [
     "Job",
     "JobNotFound",
     "JobSpec",
+    "Letter",
     "Maintenance",
     "NewJob",
     "Outcome",
@@ -130,6 +133,7 @@ __all__ = [
     "StoreUnfit",
     "Subscription",
     "Succeeded",
+    "Swept",
     "Transition",
     "WorkerInfo",
     "WrongState",

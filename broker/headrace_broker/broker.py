@@ -12,16 +12,16 @@ from typing import Any, Self
 from headrace_broker import keys, record, scripts, store
 from headrace_broker._answers import Claims, Held, Promoted, Reclaimed, Renewed, WorkerInfo
 from headrace_broker._checks import StoreInfo, check_primaries
-from headrace_broker._dead_letters import DeadLetters, list_dead_letters
 from headrace_broker._finish_arguments import finish_arguments
 from headrace_broker._job_control import JobControl
+from headrace_broker._page_tokens import PageTokens
 from headrace_broker._primaries import Primaries
 from headrace_broker._producer import Producer
 from headrace_broker._reader import Delivery, Reader
 from headrace_broker._repair import Repaired, RepairStep, count_repairs
 from headrace_broker._side_by_side import each_shard
 from headrace_broker.confirm import Confirmation, Confirmer
-from headrace_broker.errors import BrokerError, JobNotFound, StoreFull, StoreMoved
+from headrace_broker.errors import BrokerError, JobNotFound, StoreMoved
 from headrace_broker.job import MAX_CRASHES, Durability, Enqueued, Failure, Job, NewJob, Priority, Reason
 from headrace_broker.outcome import Finish, Finished
 from headrace_broker.queues import Queues
@@ -69,12 +69,12 @@ class Broker(JobControl):
             wanted=confirmation or Confirmation(),
         )
         self._producer = Producer(shards=shards, run=self._run, confirmer=self._confirmer)
-        self._secret = b""
+        self._tokens = PageTokens(primaries=self.primaries, key=self.shard(0).secret())
         self.queues = Queues(
             run=self._run,
             primaries=self.primaries,
             shards=[self.shard(n) for n in range(shards)],
-            secret=self._page_secret,
+            tokens=self._tokens,
         )
         self.workers = Workers(primaries=self.primaries, shard=self.shard(0), lease_ms=lease_ms)
 
@@ -96,10 +96,6 @@ class Broker(JobControl):
     def redis(self) -> store.Client:
         """The client of the first shard's primary: for looking at a store. Calls of ours take `primaries.calling`."""
         return self.primaries.known(0)
-
-    def shard(self, number: int) -> keys.Shard:
-        """Returns the keys of a shard."""
-        return keys.Shard(self.namespace, number)
 
     async def _run(self, script: str, shard: int, *arguments: Any, within: float = store.COMMAND_TIMEOUT) -> Any:
         try:
@@ -173,42 +169,6 @@ class Broker(JobControl):
         if version is None:
             raise JobNotFound(job_id)
         return int(version)
-
-    def _shard_of(self, job_id: str) -> int:
-        if not keys.is_job_id(job_id) or keys.shard_of(job_id) >= self.shards:
-            raise JobNotFound(job_id)
-        return keys.shard_of(job_id)
-
-    async def dead_letters(self, *, queue: str = "", page_size: int = 50, page_token: str = "") -> DeadLetters:
-        """Reads a page of the dead letter queue of one queue, or of all, those that failed last first.
-
-        Raises:
-            ValueError: page_size is below 1.
-            BadPageToken: the token is not one of ours, or belongs to another query.
-        """
-        return await list_dead_letters(
-            self.primaries,
-            [self.shard(n) for n in range(self.shards)],
-            secret=await self._page_secret(),
-            queue=queue,
-            page_size=page_size,
-            page_token=page_token,
-        )
-
-    async def _page_secret(self) -> bytes:
-        key = self.shard(0).secret()
-        if not self._secret:
-            async with self.primaries.calling(0) as redis:
-                self._secret = await redis.get(key) or b""
-        if not self._secret:
-            mine = keys.new_token()
-            try:
-                async with self.primaries.calling(0) as redis:
-                    await redis.set(key, mine, nx=True)
-                    self._secret = await redis.get(key) or b""
-            except StoreFull:  # dead letters must be readable now of all times: with tokens of this process alone
-                self._secret = mine.encode()
-        return self._secret
 
     # --- workers
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from headrace_broker import _page_token
+from headrace_broker._page_tokens import PageTokens
 from headrace_broker._primaries import Primaries
 from headrace_broker.errors import QueueNotFound
 from headrace_broker.job import State
@@ -30,14 +30,12 @@ class Queues:
     A change is made in one shard after the other; where it stops half-way, making it again completes it.
     """
 
-    def __init__(
-        self, *, run: Run, primaries: Primaries, shards: Sequence[Shard], secret: Callable[[], Awaitable[bytes]]
-    ) -> None:
-        """`run(script, shard, *arguments)` runs a script; `secret` returns what page tokens are signed with."""
+    def __init__(self, *, run: Run, primaries: Primaries, shards: Sequence[Shard], tokens: PageTokens) -> None:
+        """`run(script, shard, *arguments)` runs a script."""
         self._run = run
         self._primaries = primaries
         self._shards = shards
-        self._secret = secret
+        self._tokens = tokens
 
     async def get(self, queue: str) -> Queue:
         """Reads one queue.
@@ -72,12 +70,12 @@ class Queues:
         """
         if page_size < 1:
             raise ValueError(f"page_size must be at least 1, not {page_size}")
-        secret = await self._secret()
-        after = _page_token.read(page_token, secret=secret, query="queues") if page_token else ""
+        (after,) = await self._tokens.read(page_token, query="queues") if page_token else [""]
         names = await self.names()
         rest = [name for name in names if name > after]
         queues = await self.get_many(rest[:page_size])
-        token = _page_token.make(rest[page_size - 1], secret=secret, query="queues") if len(rest) > page_size else ""
+        more = len(rest) > page_size
+        token = await self._tokens.make([rest[page_size - 1]], query="queues") if more else ""
         return QueuePage(queues=tuple(q for q in queues if q is not None), next_page_token=token, total=len(names))
 
     async def pause(self, queue: str, *, reason: str = "", allow_missing: bool = False) -> Queue:

@@ -219,6 +219,11 @@ def decode_history(text: str, *, created: int, version: int) -> tuple[Transition
     return tuple(_transition(line, created=created, version=first + n) for n, line in enumerate(lines))
 
 
+def last_reason(history: bytes) -> str:
+    """Returns the reason of the latest transition, without looking at the others."""
+    return _transition(history.rpartition(b"\n")[2].decode(), created=0, version=0).reason
+
+
 def _transition(line: str, *, created: int, version: int) -> Transition:
     delta, attempt, reason, detail = [*line[1:].split(",", 3), "", "", ""][:4]
     return Transition(

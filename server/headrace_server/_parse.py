@@ -168,7 +168,7 @@ def _spec(job: job_pb2.JobSpec, bad: Violations, *, max_payload: int, now_ms: in
         ),
         expire_time_ms=_expiry(job, bad, schedule_time_ms, now_ms - REPEAT_WINDOW_MS if may_repeat else now_ms, now_ms),
         retry=parse_retry(job, bad),
-        labels=_labels(job.labels, bad),
+        labels=checked_labels("job.labels", job.labels, bad),
         headers=_headers(job.headers, bad),
         retention_ms=(
             _spans.duration_ms(job.retention, "job.retention", _spans.RETENTION, bad)
@@ -179,7 +179,7 @@ def _spec(job: job_pb2.JobSpec, bad: Violations, *, max_payload: int, now_ms: in
 
 
 def checked_name(field: str, name: str, bad: Violations) -> str:
-    """The name. One that is none is noted in `bad`."""
+    """The name, of a queue or a type. One that is none is noted in `bad`."""
     if not name:
         bad.add(field, "is required")
     elif not _NAME.fullmatch(name):
@@ -248,14 +248,15 @@ def _expiry(
     return moment
 
 
-def _labels(labels: Mapping[str, str], bad: Violations) -> dict[str, str]:
+def checked_labels(path: str, labels: Mapping[str, str], bad: Violations) -> dict[str, str]:
+    """The labels in the order of their keys. What is wrong with them is noted in `bad`."""
     if not labels:
         return {}
     if len(labels) > MAX_LABELS:
-        bad.add("job.labels", f"must be at most {MAX_LABELS} labels; got {len(labels)}")
+        bad.add(path, f"must be at most {MAX_LABELS} labels; got {len(labels)}")
         return {}
     for key, value in labels.items():
-        field = f'job.labels["{escaped(key)}"]'
+        field = f'{path}["{escaped(key)}"]'
         if not _LABEL_KEY.fullmatch(key):
             bad.add(field, f"must have a key of 1 to 63 of the characters A-Z a-z 0-9 _ . -; got {shown(key)}")
         if len(value) > MAX_LABEL_VALUE:

@@ -130,6 +130,39 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job = await self._broker.cancel(job_id, reason=reason)
         return job_service_pb2.CancelJobResponse(job=_render.listed_message(job))
 
+    async def RequeueDLQ(  # noqa: N802  the contract's name
+        self, request: job_service_pb2.RequeueDLQRequest, _context: Context
+    ) -> job_service_pb2.RequeueDLQResponse:
+        """Put dead letters back to work."""
+        letters = _parse_verbs.parse_letters(request)
+        swept = await self._broker.requeue_dead_letters(
+            job_ids=letters.job_ids,
+            where=letters.where,
+            validate_only=request.validate_only,
+            page_token=request.page_token,
+        )
+        return job_service_pb2.RequeueDLQResponse(
+            requeued=swept.done,
+            scanned=swept.scanned,
+            skipped_job_ids=swept.skipped,
+            next_page_token=swept.next_page_token,
+        )
+
+    async def PurgeDLQ(  # noqa: N802  the contract's name
+        self, request: job_service_pb2.PurgeDLQRequest, _context: Context
+    ) -> job_service_pb2.PurgeDLQResponse:
+        """Delete dead letters."""
+        letters = _parse_verbs.parse_letters(request)
+        swept = await self._broker.purge_dead_letters(
+            job_ids=letters.job_ids, where=letters.where, force=request.force, page_token=request.page_token
+        )
+        return job_service_pb2.PurgeDLQResponse(
+            purged=swept.done,
+            scanned=swept.scanned,
+            skipped_job_ids=swept.skipped,
+            next_page_token=swept.next_page_token,
+        )
+
     async def aclose(self) -> None:
         """Return when every job that was accepted is stored, or its caller told that it is not."""
         for group in self._groups.values():

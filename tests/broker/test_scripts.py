@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broker.audit import patterns
-from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, finish, make_due, make_expired, now_ms
+from broker.moves import BOOM, LEASE_OVER, WORKER, age, claim, finish, ids, make_due, make_expired, now_ms
 from broker.state import A, B, C, D, all_keys, ident, new
 from headrace_broker import Broker, Failed, Finished, Held, State, Succeeded
 from headrace_broker._repair import Repaired, RepairStep
@@ -21,7 +21,7 @@ METHODS = {name: getattr(Broker, name, None) for name in NAMES} | {
     "resume": Queues.resume,
     "stats": Queues.get_many,
 }
-GROWS = {"enqueue"}
+GROWS = {"enqueue", "requeue"}
 """Scripts that bring new work, and are refused when memory is out. Promote is none of them: it moves what the store
 holds already, and a due job that cannot move never ends, so a store full of scheduled jobs could never drain.
 """
@@ -45,8 +45,8 @@ def body(name: str) -> str:
 def test_there_are_scripts() -> None:
     """The package ships the scripts of this room."""
     assert NAMES == [
-        "cancel", "claim", "depart", "enqueue", "expire", "finish", "forget", "pause", "progress", "promote", "reclaim",
-        "renew", "repair", "resume", "stats", "trim",
+        "cancel", "claim", "delete", "depart", "enqueue", "expire", "finish", "forget", "pause", "progress", "promote",
+        "reclaim", "renew", "repair", "requeue", "resume", "stats", "trim",
     ]  # fmt: skip
 
 
@@ -158,6 +158,12 @@ async def exercise(broker: Broker, *, expire_time_ms: int) -> None:
     await broker.enqueue([new("e", delay_ms=HOUR)])
     await broker.enqueue([new("f")])
     assert (await broker.cancel(ident("f"))).state is State.CANCELLED
+    await broker.delete(ident("f"))
+    await broker.enqueue([new("g")])
+    assert ids(await claim(broker, 5, token="t2"))[-1] == ident("g")
+    assert await finish(broker, ident("g"), Failed(failure=BOOM), token="t2") is Finished.WRITTEN
+    assert len((await broker.dead_letters(page_size=1)).next_page_token) > 0
+    assert (await broker.requeue_dead_letters(job_ids=[ident("g")])).done == 1
 
 
 async def test_scripts_that_the_store_has_forgotten_are_taught_again(spare_broker: Broker) -> None:

@@ -23,6 +23,7 @@ from headrace_broker import (
     Finish,
     Finished,
     Held,
+    Letter,
     Outcome,
     Priority,
     Reclaimed,
@@ -83,6 +84,7 @@ class Walk:
         self.jobs: dict[str, Model] = {}
         self.lines: dict[Priority, list[str]] = {priority: [] for priority in Priority}
         self.tokens = 0
+        self.deleted: set[str] = set()
 
     def some(self, *states: State) -> list[str]:
         """Picks up to three jobs in one of these states."""
@@ -276,6 +278,37 @@ class Walk:
         elif job.state in LIVE:
             job.to(State.FAILED if job.started else State.EXPIRED)
 
+    async def requeue(self) -> None:
+        """Requeues some jobs by name, dead or not, some of them in a version that they had before."""
+        letters, expected = [], []
+        for name in self.some(*State):
+            job = self.jobs[name]
+            version = job.version - self.dice.choice([0, 0, 1])
+            letters.append(Letter(job_id=ident(name), version=version))
+            expected.append(job.state is State.FAILED and version == job.version)
+            if expected[-1]:
+                job.attempt = job.crashes = 0
+                job.old_tokens.append(job.token)
+                job.token = ""
+                if job.expired:
+                    job.expired = job.may_expire = job.is_off_the_list = False
+                job.to(State.QUEUED)
+                self.lines[job.priority].append(name)
+        assert await self.broker.requeue(letters) == expected
+
+    async def delete(self) -> None:
+        """Deletes a job; the same request makes a new one later, under the same id."""
+        for name in self.some(*State)[:1]:
+            if self.jobs[name].state is State.PROCESSING:
+                with pytest.raises(WrongState):
+                    await self.broker.delete(ident(name))
+                return
+            await self.broker.delete(ident(name))
+            del self.jobs[name]
+            for line in self.lines.values():
+                line[:] = [queued for queued in line if queued != name]
+            self.deleted.add(name)
+
     async def compare(self) -> None:
         """Holds every record against the model, and what was published against the records."""
         for name, model in self.jobs.items():
@@ -296,13 +329,14 @@ async def test_a_walk(store_broker: Broker, heard: Hearing, seed: int) -> None:
     moves: list[Callable[[], Awaitable[None]]] = [
         walk.enqueue, walk.claim, walk.claim, walk.finish, walk.finish, walk.promote, walk.renew, walk.report,
         walk.reclaim, walk.expire, walk.cancel,
+        walk.requeue, walk.delete,
     ]  # fmt: skip
     for _ in range(STEPS):
         await walk.dice.choice(moves)()
         await walk.compare()
         await audit(store_broker)
         assert await sweep(store_broker, recount=True) == {}
-    for name in walk.jobs:
+    for name in walk.jobs.keys() - walk.deleted:
         job = await store_broker.get(ident(name))
         published = [event for event in await heard.decoded(ident(name)) if isinstance(event, Transition)]
         assert published == list(job.history)

@@ -93,6 +93,15 @@ class Hand:
         """Run the next job of the queue into the dead letter queue."""
         await self.fail_claimed(await self.claim(queue), message)
 
+    async def fail_all(self, queue: str) -> None:
+        """Run all jobs of the queue into the dead letter queue."""
+        while True:
+            claims = await self._broker.claim(shard=0, worker="hand-1", queues=[queue], count=200, token=new_token())
+            if not claims.jobs:
+                return
+            outcome = Failed(failure=failure("it broke"))
+            await self._broker.finish([Finish(job_id=j.job_id, token=j.token, outcome=outcome) for j in claims.jobs])
+
     async def fail_claimed(self, job: ClaimedJob, message: str = "it broke") -> None:
         """Run a claimed job into the dead letter queue."""
         await self.finish(job, Failed(failure=failure(message)))

@@ -16,9 +16,12 @@ from headrace.v1.job_pb2 import JobSpec, RetryPolicy
 from headrace.v1.job_service_pb2 import (
     BatchEnqueueRequest,
     CancelJobRequest,
+    DeadLetterFilter,
     EnqueueRequest,
     GetJobRequest,
     ListDLQRequest,
+    PurgeDLQRequest,
+    RequeueDLQRequest,
     StreamStatusRequest,
 )
 from headrace.v1.job_service_pb2_grpc import JobServiceStub
@@ -265,6 +268,55 @@ OTHERS = {
 }
 
 
+ALL = DeadLetterFilter()
+
+
+def _filter(**fields: object) -> RequeueDLQRequest:
+    return RequeueDLQRequest(filter=DeadLetterFilter(**fields))
+
+
+OTHERS |= {
+    "requeue nothing": ("RequeueDLQ", RequeueDLQRequest(), "job_ids", "or filter is required"),
+    "requeue ids and a filter": (
+        "RequeueDLQ",
+        RequeueDLQRequest(job_ids=[UNKNOWN_ID], filter=ALL),
+        "filter",
+        "left out",
+    ),
+    "requeue ids with a token": (
+        "RequeueDLQ",
+        RequeueDLQRequest(job_ids=[UNKNOWN_ID], page_token="x"),
+        "page_token",
+        "must be left out",
+    ),
+    "requeue what is no id": ("RequeueDLQ", RequeueDLQRequest(job_ids=[UNKNOWN_ID, "*"]), "job_ids[1]", "Crockford"),
+    "requeue too many": (
+        "RequeueDLQ",
+        RequeueDLQRequest(job_ids=[UNKNOWN_ID] * 1_001),
+        "job_ids",
+        "at most 1,000 ids; got 1,001",
+    ),
+    "requeue of a bad queue": ("RequeueDLQ", _filter(queue="*"), "filter.queue", "got '*'"),
+    "requeue of a bad type": ("RequeueDLQ", _filter(type="a b"), "filter.type", "got 'a b'"),
+    "requeue of a bad label": ("RequeueDLQ", _filter(labels={"a b": ""}), 'filter.labels["a b"]', "key of 1 to 63"),
+    "requeue for a bad reason": ("RequeueDLQ", _filter(reason="time out"), "filter.reason", "such as TIMEOUT"),
+    "requeue since nonsense": (
+        "RequeueDLQ",
+        _filter(start_time=Timestamp(nanos=-1)),
+        "filter.start_time",
+        "must be a valid timestamp",
+    ),
+    "requeue until before its beginning": (
+        "RequeueDLQ",
+        _filter(start_time=Timestamp(seconds=5), end_time=Timestamp(seconds=5)),
+        "filter.end_time",
+        "must be after filter.start_time; got 1970-01-01T00:00:05Z",
+    ),
+    "purge nothing": ("PurgeDLQ", PurgeDLQRequest(force=True), "job_ids", "or filter is required"),
+    "purge what is no id": ("PurgeDLQ", PurgeDLQRequest(job_ids=[""]), "job_ids[0]", "is required"),
+}
+
+
 @pytest.mark.parametrize("name", OTHERS)
 async def test_other_methods(stub: JobServiceStub, name: str):
     """The other methods answer in the same way."""
@@ -276,10 +328,15 @@ async def test_other_methods(stub: JobServiceStub, name: str):
 @pytest.mark.parametrize("token", ["x", "ÿ", "AAAA", "A" * 5_000, "W1tdXQ"])
 async def test_page_token(stub: JobServiceStub, token: str):
     """A page token that the server did not give is INVALID_ARGUMENT at page_token."""
-    answer = await refused(stub.ListDLQ(ListDLQRequest(page_token=token)))
-    assert (answer.code, answer.reason) == (INVALID, "BAD_PAGE_TOKEN")
-    assert list(answer.fields) == ["page_token"]
-    answer.tells_no_internals()
+    for call in (
+        stub.ListDLQ(ListDLQRequest(page_token=token)),
+        stub.RequeueDLQ(RequeueDLQRequest(filter=ALL, page_token=token)),
+        stub.PurgeDLQ(PurgeDLQRequest(filter=ALL, page_token=token)),
+    ):
+        answer = await refused(call)
+        assert (answer.code, answer.reason) == (INVALID, "BAD_PAGE_TOKEN")
+        assert list(answer.fields) == ["page_token"]
+        answer.tells_no_internals()
 
 
 async def test_all_at_once(stub: JobServiceStub):

@@ -47,7 +47,7 @@ local function take(queue, priority, entry, id, late)
   local job = id and load(id)
   if runs(job, place) then
     return -- and is given already, where the call whose reply was lost had claimed it
-  elseif not job or job.state ~= 'QUEUED' then
+  elseif not job or job.state ~= 'QUEUED' or job.entry ~= place then -- a tombstone
     drop(key, entry)
   elseif job.expires and job.expires <= NOW then
     lapse(job)

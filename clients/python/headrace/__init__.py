@@ -40,7 +40,9 @@ from headrace.errors import (
     Violation,
 )
 from headrace.models import (
+    DeadLetterFilter,
     DeadLetterPage,
+    DeadLetterSweep,
     Durability,
     Duration,
     EventKind,
@@ -69,7 +71,9 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ContentError",
+    "DeadLetterFilter",
     "DeadLetterPage",
+    "DeadLetterSweep",
     "DeadlineExceeded",
     "Durability",
     "Duration",

@@ -15,6 +15,7 @@ from headrace import _content
 from headrace.errors import InvalidRequest
 from headrace.models import (
     DeadLetterPage,
+    DeadLetterSweep,
     Durability,
     EventKind,
     Failure,
@@ -31,7 +32,7 @@ from headrace.v1 import job_pb2, job_service_pb2
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from headrace.models import Duration, NewJob
+    from headrace.models import DeadLetterFilter, Duration, NewJob
 
 _PRIORITIES = {
     Priority.HIGH: job_pb2.PRIORITY_HIGH,
@@ -81,6 +82,22 @@ def request_from(job: NewJob) -> job_service_pb2.EnqueueRequest:
 def batch_from(requests: Sequence[job_service_pb2.EnqueueRequest]) -> job_service_pb2.BatchEnqueueRequest:
     """The batch of these requests, which all ask for the same durability."""
     return job_service_pb2.BatchEnqueueRequest(requests=requests, durability=requests[0].durability)
+
+
+def filter_from(where: DeadLetterFilter) -> job_service_pb2.DeadLetterFilter:
+    """The message for a filter.
+
+    Raises:
+        InvalidRequest: A field has a value that no message can hold; `violations` name it.
+    """
+    pb = job_service_pb2.DeadLetterFilter()
+    pb.queue = _text("queue", where.queue)
+    pb.type = _text("type", where.type)
+    pb.reason = _text("reason", where.reason)
+    _set_texts("labels", pb.labels, where.labels)
+    _set_time(pb, "start_time", where.start_time)
+    _set_time(pb, "end_time", where.end_time)
+    return pb
 
 
 def seconds(field: str, duration: object) -> float:
@@ -232,6 +249,16 @@ def page_from(pb: job_service_pb2.ListDLQResponse) -> DeadLetterPage:
     """A page of dead letters."""
     return DeadLetterPage(
         jobs=tuple(job_from(job) for job in pb.jobs), next_page_token=pb.next_page_token, total_size=pb.total_size
+    )
+
+
+def sweep_from(pb: job_service_pb2.RequeueDLQResponse | job_service_pb2.PurgeDLQResponse) -> DeadLetterSweep:
+    """What became of some dead letters."""
+    return DeadLetterSweep(
+        count=pb.purged if isinstance(pb, job_service_pb2.PurgeDLQResponse) else pb.requeued,
+        scanned=pb.scanned,
+        skipped_job_ids=tuple(pb.skipped_job_ids),
+        next_page_token=pb.next_page_token,
     )
 
 

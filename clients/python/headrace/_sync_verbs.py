@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headrace.models import Duration, Job
+from headrace.models import DeadLetterFilter, DeadLetterSweep, Duration, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from headrace.aio import AsyncClient
 
@@ -41,3 +41,103 @@ class SyncVerbs(ABC):
             PreconditionFailed: It has ended otherwise.
         """
         return self._run(lambda: self._async.cancel(job_id, reason=reason, timeout=timeout))
+
+    def requeue_dlq(
+        self,
+        job_ids: Iterable[str] | None = None,
+        *,
+        where: DeadLetterFilter | None = None,
+        validate_only: bool = False,
+        timeout: Duration | None = None,
+    ) -> DeadLetterSweep:
+        """Put dead letters back to work, oldest first, in as many calls as it takes.
+
+        They keep their `job_id` and history; attempts and crashes are counted anew.
+
+        Args:
+            job_ids: These jobs.
+            where: All dead letters that match; `DeadLetterFilter()` means all there are. In place of `job_ids`.
+            validate_only: Only count; change nothing.
+            timeout: Longest wait for the answer to each call. Default: that of the client.
+
+        Returns:
+            How many there were, and which of `job_ids` are no dead letters. A walk that was interrupted may be begun
+            again: what was requeued is not met again.
+
+        Raises:
+            InvalidRequest: Neither or both of `job_ids` and `where` are given, or the filter is wrong.
+        """
+        held = None if job_ids is None else list(job_ids)  # The caller's iterator must run in the caller's thread.
+        return self._run(
+            lambda: self._async.requeue_dlq(held, where=where, validate_only=validate_only, timeout=timeout)
+        )
+
+    def requeue_dlq_page(
+        self,
+        job_ids: Sequence[str] | None = None,
+        *,
+        where: DeadLetterFilter | None = None,
+        validate_only: bool = False,
+        page_token: str = "",
+        timeout: Duration | None = None,
+    ) -> DeadLetterSweep:
+        """One call of `requeue_dlq`, for those who show how far it is.
+
+        `page_token` is the `next_page_token` of the call before.
+
+        Raises:
+            InvalidRequest: The token belongs to another filter.
+        """
+        return self._run(
+            lambda: self._async.requeue_dlq_page(
+                job_ids, where=where, validate_only=validate_only, page_token=page_token, timeout=timeout
+            )
+        )
+
+    def purge_dlq(
+        self,
+        job_ids: Iterable[str] | None = None,
+        *,
+        where: DeadLetterFilter | None = None,
+        force: bool = False,
+        timeout: Duration | None = None,
+    ) -> DeadLetterSweep:
+        """Delete dead letters, oldest first, in as many calls as it takes. Without `force` it only counts them.
+
+        Args:
+            job_ids: These jobs.
+            where: All dead letters that match; `DeadLetterFilter()` means all there are. In place of `job_ids`.
+            force: Really delete.
+            timeout: Longest wait for the answer to each call. Default: that of the client.
+
+        Returns:
+            How many there were, and which of `job_ids` are no dead letters. A walk that was interrupted may be begun
+            again: what was deleted is not met again.
+
+        Raises:
+            InvalidRequest: Neither or both of `job_ids` and `where` are given, or the filter is wrong.
+        """
+        held = None if job_ids is None else list(job_ids)  # The caller's iterator must run in the caller's thread.
+        return self._run(lambda: self._async.purge_dlq(held, where=where, force=force, timeout=timeout))
+
+    def purge_dlq_page(
+        self,
+        job_ids: Sequence[str] | None = None,
+        *,
+        where: DeadLetterFilter | None = None,
+        force: bool = False,
+        page_token: str = "",
+        timeout: Duration | None = None,
+    ) -> DeadLetterSweep:
+        """One call of `purge_dlq`, for those who show how far it is.
+
+        `page_token` is the `next_page_token` of the call before.
+
+        Raises:
+            InvalidRequest: The token belongs to another filter.
+        """
+        return self._run(
+            lambda: self._async.purge_dlq_page(
+                job_ids, where=where, force=force, page_token=page_token, timeout=timeout
+            )
+        )

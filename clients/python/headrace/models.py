@@ -239,3 +239,33 @@ class DeadLetterPage:
     """Gets the next page. Empty on the last page."""
     total_size: int
     """Dead letters that match, on all pages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterFilter:
+    """Which dead letters are meant: those that fit everything that is given; all where nothing is."""
+
+    queue: str = ""
+    type: str = ""
+    labels: Mapping[str, str] | None = None
+    """All of these."""
+    reason: str = ""
+    """Of the failure, such as TIMEOUT."""
+    start_time: datetime | None = None
+    """Those that failed then or later."""
+    end_time: datetime | None = None
+    """Those that failed before. None: before the first call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterSweep:
+    """What became of some dead letters."""
+
+    count: int
+    """Those that were requeued or deleted; or that would have been, where only counting was asked for."""
+    scanned: int
+    """Those that were looked at."""
+    skipped_job_ids: tuple[str, ...]
+    """Of the ids that were given: those that are no dead letters, or no more."""
+    next_page_token: str
+    """Goes on where this call stopped. Empty at the end."""

@@ -52,8 +52,8 @@ def _place(record: Record, store: Store, entries: list[str]) -> Iterator[Violati
         yield Violation("I14", record.job_id, f"due at {record.due_ms}, on the schedule at {store.due[record.job_id]}")
     if record.job_id in store.expiring and record.state in TERMINAL:
         yield Violation("I14", record.job_id, f"{record.state}, and still to expire")
-    if record.state == "QUEUED" and len(entries) != 1:
-        yield Violation("I14", record.job_id, f"QUEUED with {len(entries)} stream entries")
+    if record.state == "QUEUED" and record.entry not in entries:
+        yield Violation("I14", record.job_id, f"QUEUED as {record.entry}, which is not in a stream")
     if record.state == "PROCESSING" and record.entry not in entries:
         yield Violation("I14", record.job_id, f"PROCESSING as {record.entry}, which is not in a stream")
 

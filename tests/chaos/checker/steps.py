@@ -15,6 +15,7 @@ _EDGES = {
     "QUEUED": {"PROCESSING", "EXPIRED", "FAILED", "CANCELLED"},
     "PROCESSING": {"QUEUED", "RETRYING", "SCHEDULED", "SUCCEEDED", "FAILED", "CANCELLED"},
     "RETRYING": {"QUEUED", "FAILED", "CANCELLED"},
+    "FAILED": {"QUEUED"},
 }
 """docs/states.md; no way leads out of the states that are not here."""
 OVERTAKEN_MS = 1_000
@@ -31,8 +32,10 @@ def allowed_states(history: History) -> Iterator[Violation]:
             yield Violation("I8", record.job_id, f"is {record.state}, but its history ends as {record.steps[-1].state}")
         crashes = 0
         for before, after in pairwise(record.steps):
-            crashes += after.reason in {"LEASE_LOST", "CRASH_LOOP"}
-            if after.state not in _EDGES.get(before.state, set()):
+            crashes = 0 if after.reason == "REQUEUED" else crashes + (after.reason in {"LEASE_LOST", "CRASH_LOOP"})
+            if after.state not in _EDGES.get(before.state, set()) or (
+                before.state == "FAILED" and after.reason != "REQUEUED"
+            ):
                 yield Violation("I8", record.job_id, f"went from {before.state} to {after.state}")
             elif after.reason == "LEASE_LOST" and after.state != ("QUEUED" if crashes == 1 else "SCHEDULED"):
                 yield Violation("I8", record.job_id, f"was {after.state} after lost lease number {crashes}")
@@ -46,8 +49,10 @@ def attempts_counted(history: History) -> Iterator[Violation]:
 
 
 def _attempts(record: Record, *, max_crashes: int) -> Iterator[Violation]:
-    reasons = Counter(step.reason for step in record.steps)
-    claims = sum(step.state == "PROCESSING" for step in record.steps)
+    requeued = max((n for n, step in enumerate(record.steps) if step.reason == "REQUEUED"), default=0)
+    life = record.steps[requeued:]  # since when attempts and crashes are counted
+    reasons = Counter(step.reason for step in life)
+    claims = sum(step.state == "PROCESSING" for step in life)
     counted = claims - sum(reasons[reason] for reason in _GIVEN_BACK)
     if record.attempt != counted:
         yield Violation("I9", record.job_id, f"attempt is {record.attempt}; its history makes it {counted}")

@@ -68,6 +68,16 @@ class JobServiceStub(object):
                 request_serializer=headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.RequeueDLQ = channel.unary_unary(
+                '/headrace.v1.JobService/RequeueDLQ',
+                request_serializer=headrace_dot_v1_dot_job__service__pb2.RequeueDLQRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_job__service__pb2.RequeueDLQResponse.FromString,
+                _registered_method=True)
+        self.PurgeDLQ = channel.unary_unary(
+                '/headrace.v1.JobService/PurgeDLQ',
+                request_serializer=headrace_dot_v1_dot_job__service__pb2.PurgeDLQRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_job__service__pb2.PurgeDLQResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -121,6 +131,23 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequeueDLQ(self, request, context):
+        """Puts dead letters back to work: those named, or, oldest first and step by step, those that match a filter. They
+        are QUEUED again under the same `job_id`; the history goes on; attempts and crashes are counted anew; an
+        `expire_time` that has passed counts no more. Each dead letter is requeued once, however many calls meet it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeDLQ(self, request, context):
+        """Deletes dead letters, records and all: those named, or, oldest first and step by step, those that match a filter.
+        Without `force` it only counts them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +180,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'RequeueDLQ': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueDLQ,
+                    request_deserializer=headrace_dot_v1_dot_job__service__pb2.RequeueDLQRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_job__service__pb2.RequeueDLQResponse.SerializeToString,
+            ),
+            'PurgeDLQ': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeDLQ,
+                    request_deserializer=headrace_dot_v1_dot_job__service__pb2.PurgeDLQRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_job__service__pb2.PurgeDLQResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -321,6 +358,60 @@ class JobService(object):
             '/headrace.v1.JobService/CancelJob',
             headrace_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             headrace_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueDLQ(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.JobService/RequeueDLQ',
+            headrace_dot_v1_dot_job__service__pb2.RequeueDLQRequest.SerializeToString,
+            headrace_dot_v1_dot_job__service__pb2.RequeueDLQResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeDLQ(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.JobService/PurgeDLQ',
+            headrace_dot_v1_dot_job__service__pb2.PurgeDLQRequest.SerializeToString,
+            headrace_dot_v1_dot_job__service__pb2.PurgeDLQResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,15 @@ class JobServiceStub:
     the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
     A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
     """
+    RequeueDLQ: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RequeueDLQRequest, _job_service_pb2.RequeueDLQResponse]
+    """Puts dead letters back to work: those named, or, oldest first and step by step, those that match a filter. They
+    are QUEUED again under the same `job_id`; the history goes on; attempts and crashes are counted anew; an
+    `expire_time` that has passed counts no more. Each dead letter is requeued once, however many calls meet it.
+    """
+    PurgeDLQ: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PurgeDLQRequest, _job_service_pb2.PurgeDLQResponse]
+    """Deletes dead letters, records and all: those named, or, oldest first and step by step, those that match a filter.
+    Without `force` it only counts them.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -76,6 +85,15 @@ class JobServiceAsyncStub(JobServiceStub):
     """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
     the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
     A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+    """
+    RequeueDLQ: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RequeueDLQRequest, _job_service_pb2.RequeueDLQResponse]  # type: ignore[assignment]
+    """Puts dead letters back to work: those named, or, oldest first and step by step, those that match a filter. They
+    are QUEUED again under the same `job_id`; the history goes on; attempts and crashes are counted anew; an
+    `expire_time` that has passed counts no more. Each dead letter is requeued once, however many calls meet it.
+    """
+    PurgeDLQ: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PurgeDLQRequest, _job_service_pb2.PurgeDLQResponse]  # type: ignore[assignment]
+    """Deletes dead letters, records and all: those named, or, oldest first and step by step, those that match a filter.
+    Without `force` it only counts them.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +152,27 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Cancels one job. One that waits is CANCELLED at once. Of one that runs, the handler is stopped within a second;
         the job is CANCELLED when its handler has ended, or its grace of a second is over, unless it succeeded before.
         A job that was cancelled before is answered as it is; one that has ended otherwise is FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def RequeueDLQ(
+        self,
+        request: _job_service_pb2.RequeueDLQRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.RequeueDLQResponse, _abc.Awaitable[_job_service_pb2.RequeueDLQResponse]]:
+        """Puts dead letters back to work: those named, or, oldest first and step by step, those that match a filter. They
+        are QUEUED again under the same `job_id`; the history goes on; attempts and crashes are counted anew; an
+        `expire_time` that has passed counts no more. Each dead letter is requeued once, however many calls meet it.
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeDLQ(
+        self,
+        request: _job_service_pb2.PurgeDLQRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.PurgeDLQResponse, _abc.Awaitable[_job_service_pb2.PurgeDLQResponse]]:
+        """Deletes dead letters, records and all: those named, or, oldest first and step by step, those that match a filter.
+        Without `force` it only counts them.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
