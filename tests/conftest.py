@@ -6,6 +6,7 @@ pytest_plugins = (
     "harness.stores",
     "harness.pairs",
     "harness.topologies",
+    "harness.disk",
     "harness.clocks",
     "harness.report",
 )

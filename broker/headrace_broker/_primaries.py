@@ -42,8 +42,8 @@ class Primary:
     redis: store.Client
     confirming: store.Client
     """For calls that wait for a disk or for replicas: all connections may be waiting, and no other call is held up."""
-    of_fsyncs: tuple[str | int, ...] = ()
-    """The command that tells whether its append-only file was synced; () where that has to be found out."""
+    syncs_always: bool = False
+    """Whether it was found to sync every write, when we last looked."""
     doubted: bool = False
     current: bool = True
     """Whether it serves any shard of ours, as far as we know."""

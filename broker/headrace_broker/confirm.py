@@ -1,10 +1,15 @@
 """Writes that the store has to confirm: by an fsync of its append-only file, or by its replicas.
 
-WAIT and WAITAOF wait for what was last written *on their own connection*; on one that wrote nothing they answer at
-once. So the scripts, one more small write, and the command that waits go out in one piece on one connection. The small
-write is there for scripts that wrote nothing because an earlier call had stored the job: its reply, or its
-confirmation, may be what was lost. One piece, because redis-py opens a broken connection again between two commands:
-then the new one would confirm, maybe from a new primary, what it knows nothing of.
+WAIT waits for what was last written *on its own connection*; on one that wrote nothing it answers at once. So the
+scripts, one more small write, and the question go out in one piece on one connection. The small write is there for
+scripts that wrote nothing because an earlier call had stored the job: its reply, or its confirmation, may be what was
+lost. One piece, because redis-py opens a broken connection again between two commands: then the new one would confirm,
+maybe from a new primary, what it knows nothing of.
+
+That a write is on disk is what `appendfsync always` means: no answer leaves the store before. So the question is
+whether it is set that way. WAITAOF is not asked, because with `everysec` it confirms what no fsync has seen: Valkey
+(measured: 9.1) takes an empty buffer for a disk that is up to date. Redis had the same fault, and mended it in its
+pull request 13793.
 """
 
 from __future__ import annotations
@@ -19,13 +24,11 @@ from redis.exceptions import ResponseError
 
 from headrace_broker import keys, store
 from headrace_broker._primaries import Primaries, Primary
-from headrace_broker.errors import DurabilityUnsupported, StoreMoved, StoreUnavailable, StoreUnfit
+from headrace_broker.errors import DurabilityUnsupported, StoreMoved, StoreUnfit
 from headrace_broker.job import SECOND, Durability
 from headrace_broker.scripts import Script
 
-HAS_WAITAOF = (7, 2)
-"""The version of Redis that brought WAITAOF. Every Valkey says that it is at least this one."""
-ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+ALWAYS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 """With these settings no answer leaves the store before what it says is on disk."""
 
 log = structlog.get_logger("headrace.durability")
@@ -39,8 +42,7 @@ class Confirmation:
 
     default: Durability = Durability.ACCEPTED
     replicas: int = 1
-    timeout_ms: int = 2_000
-    """An append-only file with `everysec` is synced once a second, so less than that would often be too short."""
+    timeout_ms: int = 1_000
 
 
 class Confirmer:
@@ -68,7 +70,9 @@ class Confirmer:
             case Durability.REPLICATED:
                 return ("WAIT", self._wanted.replicas, self._wanted.timeout_ms)
             case Durability.FSYNCED:
-                return await self._question_of_fsyncs(shard)
+                async with self._primaries.reaching(shard) as primary:
+                    await _check_fsyncs(primary)
+                return ("CONFIG GET", *ALWAYS)
 
     async def look(self) -> tuple[str, ...]:
         """Returns what may keep the default level from being reached now.
@@ -124,37 +128,26 @@ class Confirmer:
             case int():  # WAIT
                 missing = told < wanted.replicas
                 return f"{told} of {wanted.replicas} replicas confirmed it within {wanted.timeout_ms} ms" * missing
-            case [local, _]:  # WAITAOF
-                return "" if local else f"no fsync of the append-only file within {wanted.timeout_ms} ms"
             case dict() if told == ALWAYS:  # CONFIG GET
                 return ""
-        primary.of_fsyncs = ()  # it could be had when we last looked; look again
+        primary.syncs_always = False  # it could be had when we last looked; look again
         with suppress(ResponseError), store.store_errors():
             if isinstance(told, Exception):
                 raise told  # it may be that the store fails over, or stops
         log.warning("the store does not confirm what it wrote", told=str(told))
         return "the store no longer offers it"
 
-    async def _question_of_fsyncs(self, shard: int) -> Question:
-        async with self._primaries.reaching(shard) as primary:
-            if not primary.of_fsyncs:
-                primary.of_fsyncs = await self._find_question_of_fsyncs(primary.redis)
-            return primary.of_fsyncs
 
-    async def _find_question_of_fsyncs(self, redis: store.Client) -> Question:
-        info: dict[str, Any] = await redis.info()
-        if info.get("loading"):  # it does not tell yet whether it will have an append-only file
-            raise StoreUnavailable("the store is loading")
-        try:
-            policy = (await redis.config_get("appendfsync"))["appendfsync"]
-        except (ResponseError, KeyError):  # CONFIG is forbidden to this user
-            policy = "unknown"
-        old = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) < HAS_WAITAOF
-        if not info.get("aof_enabled"):
-            raise DurabilityUnsupported(Durability.FSYNCED, "the store has no append-only file (appendonly no)")
-        if policy == "no":
-            raise DurabilityUnsupported(Durability.FSYNCED, "the store never syncs its file (appendfsync no)")
-        if old and policy != "always":
-            why = f"the store is older than Redis 7.2, and its appendfsync is {policy}, not always"
-            raise DurabilityUnsupported(Durability.FSYNCED, why)
-        return ("CONFIG GET", *ALWAYS) if old else ("WAITAOF", 1, 0, self._wanted.timeout_ms)
+async def _check_fsyncs(primary: Primary) -> None:
+    """Looks once whether the store syncs every write; the question that follows each write finds out when that ends."""
+    if primary.syncs_always:
+        return
+    try:
+        told: dict[str, str] = await primary.redis.config_get(*ALWAYS)
+    except ResponseError as error:
+        why = "the store does not let this user read its settings (CONFIG GET)"
+        raise DurabilityUnsupported(Durability.FSYNCED, why) from error
+    wrong = [f"{name} is {told.get(name)}, not {value}" for name, value in ALWAYS.items() if told.get(name) != value]
+    if wrong:
+        raise DurabilityUnsupported(Durability.FSYNCED, f"the store does not sync every write: {', '.join(wrong)}")
+    primary.syncs_always = True

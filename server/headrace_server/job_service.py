@@ -29,7 +29,7 @@ SERVICE = "headrace.v1.JobService"
 ENQUEUE_GROUP = 200
 """Jobs that concurrent Enqueue calls share one broker call for."""
 CONFIRMED_GROUP = 1_000
-"""The same where the call also waits for a confirmation, which may take a second: then many calls gather."""
+"""The same where the call also waits for a confirmation, which takes longer: more calls gather."""
 LARGE = 64 * 1024
 """Bytes of content from which a job is stored by a call of its own, so that a group stays below 13 MB."""
 

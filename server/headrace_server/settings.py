@@ -64,7 +64,7 @@ class ServerSettings(BrokerSettings):
     durability: Literal["accepted", "fsynced", "replicated"] = Field(
         default="accepted",
         description="How safely a job is stored before its producer is answered, where the request does not say: "
-        "accepted, fsynced (on disk, in the append-only file) or replicated (env HEADRACE_DURABILITY)",
+        "accepted, fsynced (on disk; takes a store with appendfsync always) or replicated (env HEADRACE_DURABILITY)",
     )
     durability_replicas: int = Field(
         default=1,
@@ -73,10 +73,10 @@ class ServerSettings(BrokerSettings):
         description="Replicas that must have a job for it to be replicated (env HEADRACE_DURABILITY_REPLICAS)",
     )
     durability_timeout_ms: int = Field(
-        default=2_000,
+        default=1_000,
         ge=1,
         le=20_000,
-        description="Milliseconds to wait for disk or replicas. A job that is not confirmed by then is stored all the "
+        description="Milliseconds to wait for replicas. A job that is not confirmed by then is stored all the "
         "same, and its producer told that it is not confirmed (env HEADRACE_DURABILITY_TIMEOUT_MS)",
     )
     max_payload: int = Field(

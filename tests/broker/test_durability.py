@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.state import new
+from broker.test_store import configured
+from harness.disk import Disk
 from harness.pairs import Pair
 from harness.stores import STORES, Store
 from harness.waiting import Eventually
@@ -86,17 +88,13 @@ def levels(answers: list[object]) -> list[object]:
 # --- on disk
 
 
-async def test_f06_fsynced_is_refused_where_there_is_no_append_only_file(
-    own_store: Callable[..., Store], open_broker: Open
-) -> None:
+async def test_f06_fsynced_is_refused_where_there_is_no_append_only_file(spare_broker: Broker) -> None:
     """F06: a store without an append-only file refuses FSYNCED before it has stored anything, and takes the rest."""
-    broker = open_broker(own_store("--appendonly", "no").url)
+    with pytest.raises(DurabilityUnsupported, match="appendonly is no, not yes"):
+        await put(spare_broker, "a", durability=FSYNCED)
 
-    with pytest.raises(DurabilityUnsupported, match="appendonly no"):
-        await put(broker, "a", durability=FSYNCED)
-
-    assert await kept(broker, "a") == [False]
-    assert levels(await put(broker, "a", durability=ACCEPTED)) == [ACCEPTED]
+    assert await kept(spare_broker, "a") == [False]
+    assert levels(await put(spare_broker, "a", durability=ACCEPTED)) == [ACCEPTED]
 
 
 async def test_fsynced_with_always(own_store: Callable[..., Store], open_broker: Open) -> None:
@@ -111,51 +109,58 @@ async def test_fsynced_with_always(own_store: Callable[..., Store], open_broker:
     assert all(await kept(open_broker(store.url), *names))
 
 
-@pytest.mark.parametrize("own_store", ["valkey9"], indirect=True)
-async def test_fsynced_waits_for_the_fsync_of_everysec(own_store: Callable[..., Store], open_broker: Open) -> None:
-    """With everysec the answer comes with the next fsync; two hundred jobs and more share one question."""
-    broker = open_broker(own_store().url, Confirmation(timeout_ms=5_000))
+async def test_f05_fsynced_is_refused_with_everysec(spare_broker: Broker) -> None:
+    """F05: everysec answers before its fsync, so FSYNCED is refused with it, and with fsyncs that pause for a rewrite.
+    Once `always` has ended under us, what was written then is not confirmed, and later jobs are refused.
+    """
+    async with configured(spare_broker, no_appendfsync_on_rewrite="no", appendfsync="everysec", appendonly="yes"):
+        with pytest.raises(DurabilityUnsupported, match="appendfsync is everysec, not always"):
+            await put(spare_broker, "a", durability=FSYNCED)
 
-    answers = await put(broker, *(f"job-{n}" for n in range(450)), durability=FSYNCED)
+        await spare_broker.redis.config_set("appendfsync", "always")
+        assert levels(await put(spare_broker, "a", durability=FSYNCED)) == [FSYNCED]
 
-    assert levels(answers) == [FSYNCED] * 450
-    assert await calls(broker, "waitaof") == 1
-
-
-@pytest.mark.parametrize("own_store", ["redis7"] if "redis7" in STORES else [], indirect=True)
-async def test_an_old_store_offers_fsynced_with_always_alone(
-    own_store: Callable[..., Store], open_broker: Open
-) -> None:
-    """Redis 7.0 has no WAITAOF: with everysec FSYNCED is refused, and once `always` has ended, no job is confirmed."""
-    broker = open_broker(own_store().url)
-    with pytest.raises(DurabilityUnsupported, match=r"older than Redis 7\.2, and its appendfsync is everysec"):
-        await put(broker, "a", durability=FSYNCED)
-
-    await broker.redis.config_set("appendfsync", "always")
-    assert levels(await put(broker, "a", durability=FSYNCED)) == [FSYNCED]
-
-    await broker.redis.config_set("appendfsync", "everysec")
-    assert levels(await put(broker, "b", durability=FSYNCED)) == [DurabilityNotReached]
-    with pytest.raises(DurabilityUnsupported):
-        await put(broker, "c", durability=FSYNCED)
-    assert await kept(broker, "a", "b", "c") == [True, True, False]
+        await spare_broker.redis.config_set("no-appendfsync-on-rewrite", "yes")
+        assert levels(await put(spare_broker, "b", durability=FSYNCED)) == [DurabilityNotReached]
+        with pytest.raises(DurabilityUnsupported, match="no-appendfsync-on-rewrite is yes, not no"):
+            await put(spare_broker, "c", durability=FSYNCED)
+        assert await kept(spare_broker, "a", "b", "c") == [True, True, False]
 
 
-@pytest.mark.parametrize("own_store", ["valkey9"], indirect=True)
-async def test_fsyncs_that_ended_meanwhile_are_not_promised(own_store: Callable[..., Store], open_broker: Open) -> None:
-    """A store whose append-only file is turned off after we looked confirms nothing, and is refused from then on."""
-    broker = open_broker(own_store("--appendfsync", "always").url)
-    assert levels(await put(broker, "a", durability=FSYNCED)) == [FSYNCED]
+async def test_a_user_that_may_not_read_settings(spare_broker: Broker, spare: str, open_broker: Open) -> None:
+    """Where CONFIG is forbidden, whether writes are synced cannot be told, and so it is not promised."""
+    commands = ["+@all", "-config"]
+    await spare_broker.redis.acl_setuser("timid", enabled=True, nopass=True, keys="*", channels="*", commands=commands)
+    try:
+        broker = open_broker(spare.replace("unix://", "unix://timid:any@"))
+        with pytest.raises(DurabilityUnsupported, match="does not let this user read its settings"):
+            await put(broker, "a", durability=FSYNCED)
+        assert levels(await put(broker, "a", durability=ACCEPTED)) == [ACCEPTED]
+    finally:
+        await spare_broker.redis.acl_deluser("timid")
 
-    await broker.redis.config_set("appendonly", "no")
 
-    assert levels(await put(broker, "b", durability=FSYNCED)) == [DurabilityNotReached]
-    with pytest.raises(DurabilityUnsupported):
-        await put(broker, "c", durability=FSYNCED)
-    await broker.redis.config_set("appendonly", "yes")
-    await broker.redis.config_set("appendfsync", "no")
-    with pytest.raises(DurabilityUnsupported, match="appendfsync no"):
-        await put(broker, "c", durability=FSYNCED)
+async def test_f05_a_stalled_disk(disk: Disk, tmp_path: Path, open_broker: Open, eventually: Eventually) -> None:
+    """F05: while the disk stalls, a store with everysec accepts jobs that a power loss takes away; with `always` no job
+    is answered that is not on disk.
+    """
+    kept_of = {}
+    for policy in ("everysec", "always"):
+        store = Store(data=tmp_path / policy, options=("--appendfsync", policy), environment=disk.environment)
+        try:
+            broker = open_broker(store.url)
+            await put(broker, "a", durability=FSYNCED if policy == "always" else ACCEPTED)
+            await eventually(lambda store=store: disk.holds_all(store))
+            disk.stall()
+            late = asyncio.create_task(put(broker, "b", durability=ACCEPTED))
+            answered, _ = await asyncio.wait([late], timeout=0.3)
+            disk.lose_power(store)
+            store.start_again()
+            kept_of[policy] = (bool(answered), *await kept(open_broker(store.url), "a", "b"))
+            await asyncio.wait([late])
+        finally:
+            store.close()
+    assert kept_of == {"everysec": (True, True, False), "always": (False, True, False)}
 
 
 # --- on replicas
@@ -236,7 +241,7 @@ async def test_a_default_that_cannot_be_had_refuses_the_store(
 ) -> None:
     """Where the default is FSYNCED, a store without an append-only file is unfit; missing replicas are warned of."""
     url = own_valkey("--appendonly", "no").url
-    with pytest.raises(StoreUnfit, match="HEADRACE_DURABILITY is fsynced, but the store has no append-only file"):
+    with pytest.raises(StoreUnfit, match="HEADRACE_DURABILITY is fsynced, but the store does not sync every write"):
         await open_broker(url, Confirmation(default=FSYNCED)).check()
     info = await open_broker(url, Confirmation(default=REPLICATED, replicas=2)).check()
     assert [one for one in info.warnings if "on 2, but 0 replicas are connected" in one]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import redis.asyncio as redis
 
 from harness.proxy import Proxy
 from harness.stores import Store
-from harness.waiting import Eventually
+from harness.waiting import wait_until
 
 QUICK = ("--repl-diskless-sync-delay", "0")
 """A primary waits five seconds for further replicas before it sends its data to the first one."""
@@ -23,18 +23,17 @@ QUICK = ("--repl-diskless-sync-delay", "0")
 class Pair:
     """A primary with append-only file, and one replica. `link` is what lies between them."""
 
-    def __init__(self, *, directory: Path, server: str, eventually: Eventually) -> None:
+    def __init__(self, *, directory: Path, options: tuple[str, ...] = ()) -> None:
         self.link: Proxy
         self.primary: Store
         self.replica: Store
         self._directory = directory
-        self._server = server
-        self._eventually = eventually
+        self._options = options
 
     async def begin(self, stack: AsyncExitStack) -> None:
-        """Starts both; returns when the replica is in step."""
+        """Starts both, the primary with the options; returns when the replica is in step."""
         port = _free_port()
-        self.primary = await self._store("primary", stack, "--port", str(port), *QUICK)
+        self.primary = await self._store("primary", stack, "--port", str(port), *QUICK, *self._options)
         self.link = await stack.enter_async_context(Proxy(f"127.0.0.1:{port}"))
         self.replica = await self._store("replica", stack, "--replicaof", f"127.0.0.1 {self.link.port}")
         await self.in_step()
@@ -48,7 +47,7 @@ class Pair:
             first = info.get("slave0", {})
             return bool(first) and first["state"] == "online" and first["offset"] == info["master_repl_offset"]
 
-        await self._eventually(there, within=10)
+        await wait_until(there, within=10)
 
     async def fail_over(self) -> str:
         """Kills the primary, and makes the replica the primary; returns its URL."""
@@ -59,12 +58,9 @@ class Pair:
 
     async def _store(self, name: str, stack: AsyncExitStack, *options: str) -> Store:
         place = self._directory / name
-        store = await asyncio.to_thread(lambda: Store(data=place, options=options, server=self._server))
+        store = await asyncio.to_thread(lambda: Store(data=place, options=options))
         stack.callback(store.close)
         return store
-
-
-MakePair = Callable[[], Awaitable[Pair]]
 
 
 def _free_port() -> int:
@@ -75,9 +71,9 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, eventually: Eventually) -> AsyncIterator[Pair]:
-    """See Pair; of Valkey 9."""
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    """See Pair."""
     async with AsyncExitStack() as stack:
-        one = Pair(directory=tmp_path, server="", eventually=eventually)
+        one = Pair(directory=tmp_path)
         await one.begin(stack)
         yield one

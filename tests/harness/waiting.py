@@ -32,7 +32,8 @@ class EventuallySync(Protocol):
         ...
 
 
-async def _eventually(predicate: Callable[[], T | Awaitable[T]], *, within: float = 5.0) -> T:
+async def wait_until(predicate: Callable[[], T | Awaitable[T]], *, within: float = 5.0) -> T:
+    """See Eventually; for those who have no fixtures."""
     deadline = time.monotonic() + within
     never = asyncio.Event()
     while True:
@@ -80,7 +81,7 @@ def _overdue(predicate: object, value: object, within: float) -> str:
 @pytest.fixture(scope="session")
 def eventually() -> Eventually:
     """See Eventually."""
-    return _eventually
+    return wait_until
 
 
 @pytest.fixture(scope="session")
