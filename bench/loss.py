@@ -66,11 +66,10 @@ CASES = (
     Case(store="`everysec`", crash="power", power=True),
     Case(store="`everysec`", crash=f"{STALLED} kill", stalls=3),
     Case(store="`everysec`", crash=f"{STALLED} power", stalls=3, power=True),
-    Case(store="`everysec`", crash="power", power=True, durability="fsynced"),
-    Case(store="`everysec`", crash=f"{STALLED} power", stalls=3, power=True, durability="fsynced"),
     Case(store="`always`", crash="kill", options=ALWAYS),
     Case(store="`always`", crash="power", options=ALWAYS, power=True),
     Case(store="`always`", crash=f"{STALLED} power", options=ALWAYS, stalls=3, power=True),
+    Case(store="`always`", crash=f"{STALLED} power", options=ALWAYS, stalls=3, power=True, durability="fsynced"),
     Case(store="`everysec`, a replica", crash=DEAD_LINK, stalls=1, pair=True),
     Case(store="`everysec`, a replica", crash=DEAD_LINK, stalls=1, pair=True, durability="replicated"),
 )
@@ -136,10 +135,12 @@ async def measure(case: Case, directory: Path) -> Row:
         if case.stalls:
             scene.disturb()
             await asyncio.sleep(case.stalls)
-        url = await scene.crash()
+        scene.crash()
+        acknowledged = list(producers.acknowledged)  # calls that the client repeats now find the store that comes back
+        url = await scene.recover()
         await producers.end()
-        lost = len(producers.acknowledged) - await _kept(url, producers.acknowledged)
-        return Row(case=case, acknowledged=len(producers.acknowledged), lost=lost, unconfirmed=producers.unconfirmed)
+        lost = len(acknowledged) - await _kept(url, acknowledged)
+        return Row(case=case, acknowledged=len(acknowledged), lost=lost, unconfirmed=producers.unconfirmed)
 
 
 class _Single:
@@ -154,12 +155,14 @@ class _Single:
     def disturb(self) -> None:
         self._disk.stall()
 
-    async def crash(self) -> str:
+    def crash(self) -> None:
         if self._power:
             self._disk.lose_power(self._store)
         else:
             self._store.kill()
             self._disk.go_on()
+
+    async def recover(self) -> str:
         await asyncio.to_thread(self._store.start_again)
         return self.url
 
@@ -174,7 +177,10 @@ class _Pair:
     def disturb(self) -> None:
         self._pair.link.mode.swallow = True
 
-    async def crash(self) -> str:
+    def crash(self) -> None:
+        self._pair.primary.kill()
+
+    async def recover(self) -> str:
         return await self._pair.fail_over()
 
 
@@ -196,7 +202,7 @@ async def _pair(case: Case, directory: Path, stack: AsyncExitStack) -> _Pair:
 
 def _server(url: str, stack: AsyncExitStack) -> str:
     """Starts a server; returns its address."""
-    settings = {"REDIS_URL": url, "LISTEN": "127.0.0.1:0", "DURABILITY_TIMEOUT_MS": "1500", "LOG_FORMAT": "json"}
+    settings = {"REDIS_URL": url, "LISTEN": "127.0.0.1:0", "DURABILITY_TIMEOUT_MS": "500", "LOG_FORMAT": "json"}
     environment = {f"HEADRACE_{name}": value for name, value in settings.items()}
     process: Process = start("python", "-m", "headrace_server", environment=environment)
     stack.callback(process.close)

@@ -132,7 +132,7 @@ async def test_a_user_that_may_not_read_settings(spare_broker: Broker, spare: st
     commands = ["+@all", "-config"]
     await spare_broker.redis.acl_setuser("timid", enabled=True, nopass=True, keys="*", channels="*", commands=commands)
     try:
-        broker = open_broker(spare.replace("unix://", "unix://timid:any@"))
+        broker = open_broker(spare.replace("://", "://timid:any@"))
         with pytest.raises(DurabilityUnsupported, match="does not let this user read its settings"):
             await put(broker, "a", durability=FSYNCED)
         assert levels(await put(broker, "a", durability=ACCEPTED)) == [ACCEPTED]
