@@ -32,7 +32,7 @@ demo: setup ## see it work: one job for every module of the standard library (KE
 	@$(BIN)/python -m examples.measure $(if $(KEEP),--keep) $(ARGS)
 
 test: setup ## run the tests, on real Valkey and (where redis-server is installed) real Redis
-	@$(BIN)/python -m pytest -m "not compose" $(ARGS)
+	@$(BIN)/python -m pytest -m "not compose" -n 2 --dist worksteal $(ARGS)
 
 test-compose: setup ## test the Compose files with a real container engine
 	@docker info >/dev/null 2>&1 || { echo "test-compose needs a running container engine (docker info fails). Where no registry is in reach, deploy/docker-standins makes one."; exit 1; }

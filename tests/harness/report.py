@@ -1,5 +1,7 @@
 """The lines at the end of a run that say what it had under it."""
 
+from typing import Any
+
 import pytest
 
 from harness.stores import Store, redis_version
@@ -19,6 +21,19 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
     if isinstance(value, Store):
         request.config.stash[_USED].setdefault(fixturedef.argname, value.version)
     return value
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this process has used to the one that prints the summary, where tests run in several processes."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["stores"] = session.config.stash[_USED]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it."""
+    node.config.stash[_USED].update(getattr(node, "workeroutput", {}).get("stores", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from headrace_broker import Broker, JobSpec, NewJob, Priority, Reason, RetryPolicy, State
 from headrace_worker import Context, Discard, Retry, Snooze, Worker
-from worker.conftest import QUICK
+from worker.conftest import QUICK, Jobs
 
 
 @dataclass
@@ -209,7 +209,7 @@ async def test_higher_priorities_are_claimed_first(serve, jobs):
 
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_a_worker_never_holds_more_jobs_than_it_has_slots(  # noqa: PLR0917  fixtures
-    serve, jobs, namespace, valkey, shards, release
+    serve, eventually, namespace, valkey, shards, release
 ):
     """Also with several shards: what it cannot start at once is left to others."""
     begun = []
@@ -230,6 +230,7 @@ async def test_a_worker_never_holds_more_jobs_than_it_has_slots(  # noqa: PLR091
             assert states.count(State.PROCESSING) <= 3
         assert len(begun) == 3
         release.set()
+        jobs = Jobs(wide, eventually)
         for job_id in ids:
             assert (await jobs.ended(job_id)).state is State.SUCCEEDED
         await serving.stop()
