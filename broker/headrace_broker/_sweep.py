@@ -20,8 +20,8 @@ from headrace_broker._primaries import Primaries
 from headrace_broker.job import State
 from headrace_broker.keys import Shard, is_job_id, shard_of
 
-CHUNK = 200
-"""Letters that are read, and acted on, at a time."""
+CHUNK = 100
+"""Letters that are read, and acted on, at a time: few enough for a script of a few ms."""
 LOOKS = 1_000
 """Letters that one step looks at, at the most."""
 VISITS = 100
