@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
+from redis.exceptions import ResponseError
 
 from headrace_broker import store
 from headrace_broker._discovery import Places, discovery
@@ -99,6 +100,8 @@ class Primaries:
                     yield primary
         except StoreUnavailable as error:
             if primary is not None:
+                if not isinstance(error.__cause__, ResponseError):  # it has not answered
+                    await store.drop_idle(primary.redis)
                 self.doubt(primary, error)
             raise
 

@@ -17,6 +17,7 @@ from broker.answering import answering
 from broker.audit import audit
 from broker.moves import WORKER, claim, finish, give_way, ids
 from broker.state import A, B, ident, new
+from harness.proxy import Proxy
 from harness.stores import ALONE, Store
 from harness.waiting import Eventually
 from headrace_broker import Broker, StoreUnavailable, StoreUnfit, Succeeded
@@ -246,9 +247,9 @@ async def test_a_restarted_store_is_used_again(
         await audit(broker)
 
 
-def test_a_connection_that_was_reset_while_idle_is_unavailable_on_uvloop_too(eventually: Eventually) -> None:
-    """Regression: redis-py's pool does not see that a connection has been reset, and uvloop refuses to write to it with
-    a RuntimeError. That is an outage like any other: repeated, the call succeeds.
+def test_a_connection_that_was_reset_while_idle_fails_no_call(eventually: Eventually) -> None:
+    """Regression: redis-py's pool does not see that a connection has been reset while it lay idle, and uvloop refuses
+    to write to it with a RuntimeError. A new one is opened, and no call fails.
     """
     resets: list[asyncio.Event] = []
 
@@ -270,13 +271,29 @@ def test_a_connection_that_was_reset_while_idle_is_unavailable_on_uvloop_too(eve
             resets[0].set()
             [connection] = broker.redis.connection_pool._available_connections
             await eventually(connection._reader.exception)
-            with pytest.raises(StoreUnavailable):
-                await broker.ping()
             await broker.ping()
             resets[1].set()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(outage())
+
+
+async def test_connections_that_were_swallowed_fail_one_call_not_each(valkey: str, namespace: str) -> None:
+    """Regression: where the network has swallowed eight idle connections, the first call finds out, and the next
+    eight open new ones; each had to wait for its whole timeout.
+    """
+    async with Proxy(valkey.replace("unix://", "unix:")) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with Broker(url=url, namespace=namespace) as broker:
+            await asyncio.gather(*(broker.ping() for _ in range(8)))
+            assert proxy.connections == 8
+            proxy.swallow_open()
+            with pytest.raises(StoreUnavailable):
+                async with broker.primaries.reaching(0, 0.2) as primary:
+                    await primary.redis.ping()
+
+            async with asyncio.timeout(1):
+                await asyncio.gather(*(broker.ping() for _ in range(8)))
 
 
 async def _obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -73,6 +73,11 @@ class Proxy:
         """Ends every misbehaviour, but for what connections have suffered already."""
         self.mode = Mode()
 
+    def swallow_open(self) -> None:
+        """Swallows all connections that are open now, busy or idle, for good; new ones pass."""
+        for link in self._links:
+            link.swallowed = True
+
     def reset(self) -> None:
         """Resets all connections that are open now."""
         for link in self._links:
@@ -103,7 +108,7 @@ class _Link:
         self._writers = [near[1]]
         self._passed = 0
         self._limit = proxy.mode.cut_after
-        self._swallowed = False
+        self.swallowed = False
 
     async def run(self, target: str) -> None:
         """Until one end closes, or it is cut."""
@@ -114,7 +119,7 @@ class _Link:
             back = asyncio.create_task(self._copy(far[0], self._near[1], reply=True), name="proxy replies")
             try:
                 await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
-                if self._swallowed and self._proxy.mode.swallow_ends:
+                if self.swallowed and self._proxy.mode.swallow_ends:
                     await asyncio.wait([there, back])
             finally:
                 for task in (there, back):
@@ -142,8 +147,8 @@ class _Link:
                 mode = self._proxy.mode
                 if mode.delay:
                     await asyncio.sleep(mode.delay)
-                if mode.swallow or self._swallowed:
-                    self._swallowed = True
+                if mode.swallow or self.swallowed:
+                    self.swallowed = True
                     continue
                 if reply and mode.lose_replies:
                     self.reset()
