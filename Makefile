@@ -14,7 +14,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # Pins for the build backend too, which pip installs apart (older releases of pip read the first, newer ones the second).
 PINNED = PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_BUILD_CONSTRAINT="$(CURDIR)/constraints.txt"
 
-.PHONY: help setup demo test test-compose chaos soak rolling mutants bench check fmt lint proto proto-check up down constraints
+.PHONY: help setup demo test test-slow test-compose chaos soak rolling mutants bench loss calm check fmt lint proto proto-check up down constraints
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ demo: setup ## see it work: one job for every module of the standard library (KE
 	@$(BIN)/python -m examples.measure $(if $(KEEP),--keep) $(ARGS)
 
 test: setup ## run the tests, on real Valkey and (where redis-server is installed) real Redis
-	@$(BIN)/python -m pytest -m "not compose" -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -m "not compose and not slow" -n 2 --dist worksteal $(ARGS)
+
+test-slow: setup ## the tests that take too long for every run: leases of 30 s
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-compose: setup ## test the Compose files with a real container engine
 	@docker info >/dev/null 2>&1 || { echo "test-compose needs a running container engine (docker info fails). Where no registry is in reach, deploy/docker-standins makes one."; exit 1; }
@@ -55,6 +58,12 @@ bench: setup ## measure headrace and its peers side by side; takes ten minutes o
 
 mutants: setup ## break headrace on purpose, one fault at a time, and see that each is caught
 	@PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m chaos.mutants $(ARGS)
+
+loss: setup ## kill stores under load, setting by setting, and count the acknowledged jobs that are gone (Linux, cc)
+	@$(BIN)/python -m bench.loss $(ARGS)
+
+calm: setup ## see that without faults no job runs twice (JOBS=100000)
+	@$(BIN)/python -m bench.calm --jobs $(or $(JOBS),100000) $(ARGS)
 
 check: proto-check lint ## everything that must hold before a change is merged, but for the tests
 

@@ -250,6 +250,27 @@ MUTANTS = (
         new="if event.state.is_terminal:",
         caught_by=("tests/server/test_watch.py::test_a_word_in_the_middle_that_pubsub_lost",),
     ),
+    Mutant(
+        name="a confirmation without a write of its own",
+        file="broker/headrace_broker/confirm.py",
+        old='pipe.hset(tag.pulse(), "confirm", 1)',
+        new='pipe.hget(tag.pulse(), "confirm")',
+        caught_by=(f"{TESTS}/test_durability.py::test_f09_a_write_that_is_not_confirmed_is_not_taken_back",),
+    ),
+    Mutant(
+        name="any number of replicas confirms",
+        file="broker/headrace_broker/confirm.py",
+        old="missing = told < wanted.replicas",
+        new="missing = False",
+        caught_by=(f"{TESTS}/test_durability.py::test_f08_a_failover_keeps_what_was_replicated",),
+    ),
+    Mutant(
+        name="fsynced is believed with any policy",
+        file="broker/headrace_broker/confirm.py",
+        old="case dict() if told == ALWAYS:",
+        new="case dict():",
+        caught_by=(f"{TESTS}/test_durability.py::test_f05_fsynced_is_refused_with_everysec",),
+    ),
 )
 
 
