@@ -18,6 +18,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from headrace_server._call_log import CallLog
 from headrace_server.errors import Malformed, NoSuchMethod, TookTooLong
 from headrace_server.status import is_foreseen, retries_are_hidden, status_for
 
@@ -39,7 +40,6 @@ NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 """The trailer by which gRPC's own retries in the client are told to leave it."""
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "DATA_LOSS"})
 _log = structlog.get_logger("headrace_server.calls")
 
 
@@ -158,6 +158,7 @@ def _parsing(handler: Handler, behaviour: Any) -> Any:
 
 def _answering(method: str, behaviour: Any) -> Any:
     """The behaviour, but whatever it raises is answered by a status from the table, and the call is logged."""
+    log = CallLog(method)
 
     async def call(request: Any, context: Context) -> Any:
         started = time.perf_counter()
@@ -170,7 +171,7 @@ def _answering(method: str, behaviour: Any) -> Any:
                 raise  # the client has gone while we wrote to it; nobody is left to answer
             await _abort(method, error, context)
         finally:
-            _log_call(method, context, time.perf_counter() - started)
+            log.tell(_code(context), seconds=time.perf_counter() - started, peer=context.peer())
 
     return call
 
@@ -185,10 +186,8 @@ async def _abort(method: str, error: Exception, context: Context) -> Never:
     await context.abort(status.code, status.details, trailers)
 
 
-def _log_call(method: str, context: Context, seconds: float) -> None:
-    code = "CANCELLED" if context.cancelled() else _CODES.get(_number(context.code()), "UNKNOWN")
-    level = "debug" if code in {"OK", "CANCELLED"} else "error" if code in _FAULTS else "info"
-    getattr(_log, level)("call", method=method, code=code, ms=round(seconds * 1_000, 3), peer=context.peer())
+def _code(context: Context) -> str:
+    return "CANCELLED" if context.cancelled() else _CODES.get(_number(context.code()), "UNKNOWN")
 
 
 def _number(code: Any) -> int:

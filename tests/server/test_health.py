@@ -6,8 +6,10 @@ from collections.abc import Callable
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from harness.stores import Store
+from harness.waiting import Eventually
 from headrace.v1.job_pb2 import JobSpec
 from headrace.v1.job_service_pb2 import (
     BatchEnqueueRequest,
@@ -94,3 +96,21 @@ async def test_a_full_store(own_valkey: Callable[..., Store], serve: Serve, conn
     assert answer.details["retry_info"].retry_delay.seconds > 0
     answer.tells_no_internals()
     assert (await stub.GetJob(GetJobRequest(job_id=stored.job_id))).job.job_id == stored.job_id
+
+
+async def test_an_outage_is_not_logged_call_by_call(
+    own_valkey: Callable[..., Store], serve: Serve, connect: Connect, eventually: Eventually
+):
+    """Regression: each of hundreds of calls a second that failed had a line of its own. The first has one, the others
+    of that second have one together, with their number.
+    """
+    store = own_valkey()
+    stub = JobServiceStub(connect(await serve(redis_url=store.url)))
+    await asyncio.to_thread(store.kill)
+    with capture_logs() as lines:
+        for _ in range(60):
+            await refused(stub.GetJob(GetJobRequest(job_id="0" * 26)))
+        told = [line for line in lines if line.get("code") == "UNAVAILABLE"]
+        assert len(told) <= 2 * 5
+        assert (told[0]["event"], told[0]["method"]) == ("call", "/headrace.v1.JobService/GetJob")
+        await eventually(lambda: sum(line.get("count", 1) for line in lines if line.get("code") == "UNAVAILABLE") == 60)
