@@ -1,4 +1,4 @@
-"""One line for each call that did not go well; during an outage, when all calls fail, one a second with their number."""
+"""A line for each call that did not go well; during an outage, when all calls fail, one a second with their number."""
 
 from __future__ import annotations
 
