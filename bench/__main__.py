@@ -1,4 +1,4 @@
-"""`python -m bench`: measure headrace, and its peers beside it. See docs/performance.md for how to read the result."""
+"""`python -m bench`: measure headrace, and its peers beside it."""
 
 from __future__ import annotations
 

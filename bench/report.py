@@ -1,4 +1,4 @@
-"""The results as JSON, as a table for people, and as a table for a page of the documentation."""
+"""The results as JSON, as a table for the terminal, and as one in Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def as_table(found: Sequence[Measurement]) -> Table:
 
 
 def as_markdown(found: Sequence[Measurement], machine: Machine) -> str:
-    """For docs/performance.md."""
+    """For a page that people read."""
     lines = [
         machine.in_words(),
         "",

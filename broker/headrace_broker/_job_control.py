@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,10 +146,7 @@ class JobControl(ABC):
     async def _each(self, script: str, letters: Sequence[Letter]) -> list[Any]:
         """Runs a script that takes id and version of each job; returns its words in their places."""
         answers: list[Any] = [None] * len(letters)
-        by_shard: dict[int, list[int]] = defaultdict(list)
-        for index, letter in enumerate(letters):
-            by_shard[keys.shard_of(letter.job_id)].append(index)
-        for shard, indexes in by_shard.items():
+        for shard, indexes in keys.by_shard(letter.job_id for letter in letters).items():
             for start in range(0, len(indexes), CHUNK):
                 chunk = indexes[start : start + CHUNK]
                 arguments = [value for i in chunk for value in (letters[i].job_id, letters[i].version)]

@@ -46,8 +46,6 @@ class Primary:
     syncs_always: bool = False
     """Whether it was found to sync every write, when we last looked."""
     doubted: bool = False
-    current: bool = True
-    """Whether it serves any shard of ours, as far as we know."""
 
     def reading_client(self) -> store.Client:
         """Returns a new client with one connection of its own, for reads that block."""
@@ -252,9 +250,7 @@ class Primaries:
         now = asyncio.get_running_loop().time()
         in_use = set(self._by_shard.values())
         for place in [place for place, primary in self._by_place.items() if primary not in in_use]:
-            primary = self._by_place.pop(place)
-            primary.current = False
-            self._retired.append((now + 2 * store.COMMAND_TIMEOUT, primary))
+            self._retired.append((now + 2 * store.COMMAND_TIMEOUT, self._by_place.pop(place)))
         while self._retired and self._retired[0][0] <= now:
             await self._retired.pop(0)[1].aclose()
 

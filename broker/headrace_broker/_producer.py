@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -33,9 +32,7 @@ class Producer:
     async def enqueue(self, jobs: Sequence[NewJob], durability: Durability) -> list[Answer]:
         """See Broker.enqueue."""
         ids = [keys.job_id(job.request_id, shards=self._shards) for job in jobs]
-        by_shard: dict[int, list[int]] = defaultdict(list)
-        for index, job_id in enumerate(ids):
-            by_shard[keys.shard_of(job_id)].append(index)
+        by_shard = keys.by_shard(ids)
         answers: dict[int, Answer] = {}
 
         async def store_in(shard: int) -> None:

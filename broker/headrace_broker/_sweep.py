@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 
-from headrace_broker import record
+from headrace_broker import record, store
 from headrace_broker._page_tokens import PageTokens
 from headrace_broker._places import Place, places
 from headrace_broker._primaries import Primaries
@@ -133,8 +133,7 @@ class Sweep:
 
     async def _now_ms(self) -> int:
         async with self._primaries.calling(0) as redis:
-            seconds, microseconds = await redis.time()
-        return int(seconds) * 1_000 + int(microseconds) // 1_000
+            return await store.clock_ms(redis)
 
     async def _chunks(
         self, begin: _Position, where: DeadLetterFilter, until_ms: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
@@ -124,8 +123,7 @@ class Broker(JobControl):
 
     async def clock_ms(self) -> int:
         """Reads the clock of the store, in ms since the epoch; of several primaries, the one that answers first."""
-        seconds, microseconds = await self.primaries.anyone(lambda redis: redis.time())
-        return int(seconds) * 1_000 + int(microseconds) // 1_000
+        return await self.primaries.anyone(store.clock_ms)
 
     # --- producers
 
@@ -220,7 +218,7 @@ class Broker(JobControl):
         Raises where any shard fails: hand over those of one shard alone, if it is to harm no other.
         """
         answers: list[Finished] = [Finished.STALE] * len(finishes)
-        by_shard = self._by_shard(finish.job_id for finish in finishes)
+        by_shard = keys.by_shard(finish.job_id for finish in finishes)
 
         async def finish_in(shard: int) -> None:
             for chunk in _chunks(by_shard[shard], FINISH_BATCH):
@@ -241,7 +239,7 @@ class Broker(JobControl):
         which is raised if all have failed.
         """
         answers: list[Renewed | None] = [None] * len(held)
-        by_shard = self._by_shard(hold.job_id for hold in held)
+        by_shard = keys.by_shard(hold.job_id for hold in held)
         by_shard.setdefault(0, [])  # the heartbeat is kept in the first shard
         info = json.dumps(asdict(worker))
 
@@ -320,12 +318,6 @@ class Broker(JobControl):
             async with self.primaries.calling(shard) as redis:
                 kept.append(await redis.hgetall(self.shard(shard).repairs()))
         return count_repairs(kept)
-
-    def _by_shard(self, job_ids: Iterable[str]) -> dict[int, list[int]]:
-        by_shard: dict[int, list[int]] = defaultdict(list)
-        for index, job_id in enumerate(job_ids):
-            by_shard[keys.shard_of(job_id)].append(index)
-        return by_shard
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Any]:

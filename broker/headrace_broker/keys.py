@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headrace_broker.job import Priority
@@ -127,6 +129,14 @@ def is_job_id(text: str) -> bool:
 def shard_of(identifier: str) -> int:
     """Returns the number of the shard that a job lives in."""
     return _DIGITS.index(identifier[-2]) * 32 + _DIGITS.index(identifier[-1])
+
+
+def by_shard(job_ids: Iterable[str]) -> dict[int, list[int]]:
+    """Returns for each shard the places in the sequence of the jobs that live there."""
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, job in enumerate(job_ids):
+        places[shard_of(job)].append(place)
+    return places
 
 
 def new_token() -> str:

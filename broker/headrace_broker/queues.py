@@ -18,6 +18,8 @@ STATS_BATCH = 50
 """Queues that one script looks at: some 25 commands each."""
 SPELL_MS = 10_000
 """What rates are counted in; the prelude of the scripts has the same number."""
+_LETTERS = {"enqueued": "e", "finished": "f", "failed": "d"}
+"""What the names of the fields of `rates:<queue>` begin with."""
 WINDOW = 6
 """Spells that a rate is the mean of, the one under way included."""
 
@@ -84,7 +86,8 @@ class Queues:
         Raises:
             QueueNotFound: it has never had a job, nor been set up; with `allow_missing` it is there from now on.
         """
-        await self._check_known(queue, allow_missing=allow_missing)
+        if not allow_missing:
+            await self._check_known(queue)
         for shard in range(len(self._shards)):
             await self._run("pause", shard, queue, reason)
         return await self.get(queue)
@@ -100,13 +103,12 @@ class Queues:
             await self._run("resume", shard, queue)
         return await self.get(queue)
 
-    async def _check_known(self, queue: str, *, allow_missing: bool = False) -> None:
-        for shard in () if allow_missing else self._shards:
+    async def _check_known(self, queue: str) -> None:
+        for shard in self._shards:
             async with self._primaries.calling(shard.number) as redis:
                 if await redis.sismember(shard.queues(), queue):
                     return
-        if not allow_missing:
-            raise QueueNotFound(queue)
+        raise QueueNotFound(queue)
 
     async def _parts(self, shard: int, queues: Sequence[str]) -> list[_Part]:
         parts: list[_Part] = []
@@ -153,6 +155,3 @@ def _merged(name: str, parts: Sequence[_Part]) -> Queue | None:
         paused_at_ms=int(pauses[0]["paused_at"]) if pauses else None,
         pause_reason=pauses[0].get("pause_reason", "") if pauses else "",
     )
-
-
-_LETTERS = {"enqueued": "e", "finished": "f", "failed": "d"}

@@ -47,7 +47,7 @@ all our clients are async and return bytes."""
 def command_client(url: str, *, connections: int = POOL) -> Client:
     """Returns the client for commands and scripts. Nothing is repeated behind the caller's back."""
     pool = redis.BlockingConnectionPool.from_url(url, max_connections=connections, timeout=None, **_options(url))
-    pool.connection_class = _PACKED[pool.connection_class]
+    pool.connection_class = _OURS[pool.connection_class]
     return redis.Redis.from_pool(pool)
 
 
@@ -79,22 +79,22 @@ class _Ours:
         return [hiredis.pack_command((*name.split(), *rest))]  # redis-py has names of two words: SCRIPT LOAD
 
 
-class _PackedTCP(_Ours, redis.Connection):
+class _OurTCP(_Ours, redis.Connection):
     pass
 
 
-class _PackedTLS(_Ours, redis.SSLConnection):
+class _OurTLS(_Ours, redis.SSLConnection):
     pass
 
 
-class _PackedUnix(_Ours, redis.UnixDomainSocketConnection):
+class _OurUnix(_Ours, redis.UnixDomainSocketConnection):
     pass
 
 
-_PACKED: dict[type, type] = {
-    redis.Connection: _PackedTCP,
-    redis.SSLConnection: _PackedTLS,
-    redis.UnixDomainSocketConnection: _PackedUnix,
+_OURS: dict[type, type] = {
+    redis.Connection: _OurTCP,
+    redis.SSLConnection: _OurTLS,
+    redis.UnixDomainSocketConnection: _OurUnix,
 }
 
 
@@ -112,6 +112,12 @@ def _options(url: str) -> dict[str, Any]:
         "protocol": 2,
     }
     return options if url.startswith("unix:") else {**options, "socket_keepalive": True}
+
+
+async def clock_ms(client: Client) -> int:
+    """Reads the clock of the store, in ms since the epoch."""
+    seconds, microseconds = await client.time()
+    return int(seconds) * 1_000 + int(microseconds) // 1_000
 
 
 async def close(client: Client) -> None:

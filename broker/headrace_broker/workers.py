@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from headrace_broker import store
 from headrace_broker._primaries import Primaries
 from headrace_broker.keys import Shard
 
@@ -24,8 +25,7 @@ class Workers:
         """Counts for each queue the workers that take jobs from it, and have given a sign of life within a lease."""
         found: Counter[str] = Counter()
         async with self._primaries.calling(self._shard.number) as redis:
-            seconds, microseconds = await redis.time()
-            since = int(seconds) * 1_000 + int(microseconds) // 1_000 - self._lease_ms
+            since = await store.clock_ms(redis) - self._lease_ms
             names = await redis.zrangebyscore(self._shard.workers(), since, "+inf", start=0, num=MOST)
             async with redis.pipeline(transaction=False) as pipeline:
                 for name in names:

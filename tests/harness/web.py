@@ -98,14 +98,6 @@ class Web:
             yield reader
 
 
-async def next_chunk(reader: asyncio.StreamReader) -> bytes:
-    """The next chunk of an answer that goes on; b"" at its end."""
-    size = int(await _line(reader), 16)
-    async with asyncio.timeout(10):
-        chunk = await reader.readexactly(size + 2)
-    return chunk[:-2]
-
-
 async def _line(reader: asyncio.StreamReader) -> bytes:
     async with asyncio.timeout(10):
         return await reader.readline()

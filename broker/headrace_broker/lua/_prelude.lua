@@ -72,7 +72,10 @@ local function ensure_group(key)
 end
 
 -- Puts a queue on the list of those that there are; its streams have their groups from then on.
+local known = {}
 local function know(queue)
+  if known[queue] then return end
+  known[queue] = true
   if redis.call('SADD', KEYS[1], queue) == 1 then
     for _, priority in ipairs(PRIORITIES) do ensure_group(ready_key(queue, priority)) end
   end

@@ -7,17 +7,17 @@
 -- Reply    for each job 4 values: 'new', 'old' or 'reused' (another job has this id); state; version; time created in ms
 local WIDTH = 9
 
-local known = {}
+local stored = {}
 for i = 1, #ARGV, WIDTH do
   local id = ARGV[i]
-  known[id] = redis.call('HMGET', job_key(id), 'state', 'version', 'created', 'digest')
+  stored[id] = redis.call('HMGET', job_key(id), 'state', 'version', 'created', 'digest')
   expect_queue(ARGV[i + 1])
 end
 
 local reply = {}
 for i = 1, #ARGV, WIDTH do
   local id, queue, priority, delay, at, spec, payload, digest, limits = unpack(ARGV, i, i + WIDTH - 1)
-  local seen, word = known[id], 'old'
+  local seen, word = stored[id], 'old'
   if not seen[1] then
     word = 'new'
     know(queue)
@@ -49,7 +49,7 @@ for i = 1, #ARGV, WIDTH do
     tally(queue, 'e')
     publish(job, state, '', '')
     seen = {state, 1, NOW, digest}
-    known[id] = seen
+    stored[id] = seen
   elseif (seen[4] or '') ~= digest then
     word = 'reused'
   end

@@ -32,10 +32,10 @@ local function is_fit(queue)
   return fit[queue]
 end
 
-local known = {}
-local function know(queue)
-  if not known[queue] and redis.call('SADD', KEYS[1], queue) == 1 then note('unknown queue') end
-  known[queue] = true
+local listed = {}
+local function list(queue)
+  if not listed[queue] and redis.call('SADD', KEYS[1], queue) == 1 then note('unknown queue') end
+  listed[queue] = true
 end
 
 local function regroup(key)
@@ -118,7 +118,7 @@ local function walk_records(cursor)
   for _, key in ipairs(page[2]) do
     local job = load(string.sub(key, #prefix + 1))
     if job and is_whole(job) and is_fit(job.queue) then
-      know(job.queue)
+      list(job.queue)
       if MEND[job.state] then MEND[job.state](job) end
       mend_lifetime(job)
     end
